@@ -1,0 +1,32 @@
+# PYTHON=/path/to/python3.11 chooses the interpreter that makes .venv.
+PYTHON ?= python3.11
+BIN := .venv/bin
+
+.PHONY: help setup demo test check bench lock clean
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+
+setup: ## make .venv from the lock (a second time: nothing to do, no network)
+	@PYTHON="$(PYTHON)" sh scripts/setup.sh
+
+demo: setup ## train, plan and compare two small variants on this machine
+	@$(BIN)/wm demo
+
+test: setup ## all tests but those that need a GPU or the network (quick ones only: .venv/bin/pytest)
+	@$(BIN)/python -m pytest -m "not gpu and not network" --durations=10
+
+check: setup ## lint, format, types, dependency direction
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/basedpyright
+	@$(BIN)/lint-imports
+
+bench: setup ## speed of the parts, on this machine
+	@$(BIN)/python -m tests.benchmarks
+
+lock: ## write requirements.lock from what .venv holds
+	@sh scripts/lock.sh
+
+clean: ## remove .venv and caches (not wm_home: it holds runs)
+	rm -rf .venv build wm.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache
