@@ -1,0 +1,58 @@
+"""Where clips come from and how they are cut."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from wm.config.base import Config, NonNegativeInt, PositiveInt
+
+
+class DinoWmSourceConfig(Config):
+    """A data set in one of DINO-WM's released layouts.
+
+    Args:
+        path: a folder; a relative one lies under `storage.root/data`.
+        layout: which layout it is; a folder of another layout is refused, never guessed.
+        episodes: at most this many, in order; None for all.
+        labels: `none` hides actions, proprio and state, so that the clips train as unlabelled video.
+    """
+
+    kind: Literal["dino_wm"] = "dino_wm"
+    path: Annotated[str, Field(min_length=1)]
+    layout: Literal["wall_single"] = "wall_single"
+    episodes: PositiveInt | None = None
+    labels: Literal["all", "none"] = "all"
+
+
+SourceConfig = DinoWmSourceConfig
+
+
+class ClipConfig(Config):
+    """How a clip is cut from an episode.
+
+    Args:
+        frameskip: env steps per model step, F.
+        num_frames: frames of a training clip; None means history_len + train.rollout_horizon.
+    """
+
+    frameskip: PositiveInt = 5
+    num_frames: PositiveInt | None = None
+
+
+class DataConfig(Config):
+    """The training and held-out clips.
+
+    Args:
+        sources: named data sets.
+        val_fraction: share of each source's episodes held out (SCIENCE: 90/10).
+        split_seed: of the torch generator that draws the split.
+        tokens: `store` encodes every frame once and keeps the patch tokens; `online` encodes in the worker at every step.
+    """
+
+    sources: dict[str, SourceConfig] = {}
+    clip: ClipConfig = ClipConfig()
+    val_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    split_seed: NonNegativeInt = 42
+    tokens: Literal["store", "online"] = "store"

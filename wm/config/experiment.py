@@ -1,0 +1,59 @@
+"""The root of the config tree, and the rules that cross its branches."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from pydantic import model_validator
+
+from wm.config.base import Config, NonNegativeInt
+from wm.config.data import DataConfig
+from wm.config.encoder import Dinov2EncoderConfig, EncoderConfig
+from wm.config.model import DinoWmConfig, NoProprio
+from wm.config.plan import PlanConfig
+from wm.config.platform import ResourcesConfig, StorageConfig, TrackingConfig
+from wm.config.train import EvaluateConfig, TrainConfig
+
+
+class ExperimentConfig(Config):
+    """Everything one run needs. Objects get their own branch, never the root."""
+
+    data: DataConfig = DataConfig()
+    encoder: EncoderConfig = Dinov2EncoderConfig()
+    model: DinoWmConfig = DinoWmConfig()
+    train: TrainConfig = TrainConfig()
+    plan: PlanConfig = PlanConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    tracking: TrackingConfig = TrackingConfig()
+    storage: StorageConfig = StorageConfig()
+    resources: ResourcesConfig = ResourcesConfig()
+    seed: NonNegativeInt = 0
+
+    @property
+    def clip_num_frames(self) -> int:
+        """Frames of a training clip: history and the frames that the loss predicts."""
+        return self.data.clip.num_frames or self.model.history_len + self.train.rollout_horizon
+
+    @property
+    def longest_horizon(self) -> int:
+        """The farthest step ahead at which latents are judged on held-out clips."""
+        return max(self.evaluate.horizons)
+
+    @model_validator(mode="after")
+    def _branches_agree(self) -> Self:
+        needed = self.model.history_len + self.train.rollout_horizon
+        if self.clip_num_frames != needed:
+            raise ValueError(
+                f"data.clip.num_frames ({self.clip_num_frames}) must be model.history_len + train.rollout_horizon "
+                f"({needed}); leave it out"
+            )
+        if self.train.batch_size % self.resources.num_workers:
+            raise ValueError(
+                f"train.batch_size ({self.train.batch_size}) must be a multiple of resources.num_workers "
+                f"({self.resources.num_workers})"
+            )
+        if self.plan.objective.alpha > 0 and isinstance(self.model.proprio, NoProprio):
+            raise ValueError(
+                "plan.objective.alpha must be 0 with model.proprio.kind=none: there is no proprio to weigh"
+            )
+        return self

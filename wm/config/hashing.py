@@ -1,0 +1,56 @@
+"""Names of runs: what decides their numbers, and nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from wm.config.experiment import ExperimentConfig
+
+_BOOKKEEPING = ("checkpoint_every_steps", "keep_checkpoints", "device")
+
+
+def train_hash(config: ExperimentConfig, data_fingerprint: str, encoder_fingerprint: str) -> str:
+    """12 hex digits of data, encoder, model, train, latent evaluation and seed; fingerprints stand for paths.
+
+    The latent evaluation belongs to it because its metrics are part of a run's history; planning does not.
+    """
+    facts = config.model_dump(mode="json", include={"model", "train", "seed"})
+    for key in _BOOKKEEPING:
+        facts["train"].pop(key)
+    facts["evaluate"] = config.evaluate.model_dump(mode="json", exclude={"grid"})
+    facts["data"] = {
+        "fingerprint": data_fingerprint,
+        "clip": config.data.clip.model_dump(mode="json"),
+        "tokens": config.data.tokens,
+    }
+    facts["encoder"] = encoder_fingerprint
+    facts["num_workers"] = config.resources.num_workers
+    return _digest(facts)
+
+
+def eval_hash(config: ExperimentConfig, trained: str) -> str:
+    """12 hex digits of a trained run and how it is planned with, whatever the number of problems."""
+    return _digest(
+        {"trained": trained, **config.model_dump(mode="json", include={"plan"}, exclude={"plan": {"episodes"}})}
+    )
+
+
+def problem_hash(config: ExperimentConfig, data_fingerprint: str, goal_horizon: int) -> str:
+    """12 hex digits of what decides the planning problems: the same for every variant and planner."""
+    plan = config.plan
+    facts = {
+        "data": data_fingerprint,
+        "world": plan.world.model_dump(mode="json"),
+        "problems": plan.problems,
+        "episodes": plan.episodes,
+        "seed": plan.seed,
+        "frameskip": config.data.clip.frameskip,
+        "goal_horizon": goal_horizon,
+    }
+    return _digest(facts)
+
+
+def _digest(facts: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]

@@ -1,0 +1,51 @@
+"""Where a run happens and where it is recorded. Nothing here changes its numbers."""
+
+from __future__ import annotations
+
+from wm.config.base import Config, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+
+class TrackingConfig(Config):
+    """MLflow.
+
+    Args:
+        uri: a tracking server or database; None means SQLite under storage.root.
+        experiment: MLflow experiment; None means the spec's name.
+    """
+
+    uri: str | None = None
+    experiment: str | None = None
+
+
+class StorageConfig(Config):
+    """One absolute folder for data, tokens, runs, problems and MLflow.
+
+    Args:
+        root: None means the WM_HOME variable, else ./wm_home; resolved to an absolute path at submission.
+    """
+
+    root: str | None = None
+
+
+class ResourcesConfig(Config):
+    """What the platform may use at once. Checked against the machine before Ray starts.
+
+    Args:
+        num_workers: training workers of one run.
+        cpus_per_worker: logical CPUs of a training worker. Below 1 leaves room for Ray Data's tasks beside it.
+        cpus_per_data_task: logical CPUs of a reading task.
+        gpus_per_worker: whole or fractional.
+        runs_at_once: None fills the machine.
+        planning_actors: None means one for each CPU.
+        max_failures: restarts of a run's workers before the run counts as failed.
+        problem_timeout_s: a planning problem that takes longer counts as failed.
+    """
+
+    num_workers: PositiveInt = 1
+    cpus_per_worker: PositiveFloat = 0.75
+    cpus_per_data_task: PositiveFloat = 0.2
+    gpus_per_worker: NonNegativeFloat = 0.0
+    runs_at_once: PositiveInt | None = None
+    planning_actors: PositiveInt | None = None
+    max_failures: NonNegativeInt = 3
+    problem_timeout_s: PositiveFloat = 1800.0

@@ -1,0 +1,245 @@
+"""Layers of path -> value maps, merged into one valid ExperimentConfig.
+
+defaults < preset < spec < case < run < trial < CLI. Kinds are resolved first: a value that the final kind lacks is dropped
+when it comes from a lower layer than the kind, and refused otherwise. Shared keys survive a change of kind.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, Union, cast, get_args, get_origin
+
+from pydantic import ValidationError
+
+from wm.config.base import Config
+from wm.config.errors import UserError, nearest
+from wm.config.experiment import ExperimentConfig
+from wm.config.yaml import read_yaml
+
+PRESETS = Path(__file__).parent / "presets"
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One source of values, flat: `{"train.epochs": 20}`. `name` appears in errors."""
+
+    name: str
+    values: Mapping[str, Any]
+
+    @staticmethod
+    def from_tree(name: str, tree: Mapping[str, Any]) -> Layer:
+        """From nested mappings and dotted keys, which may be mixed."""
+        flat: dict[str, Any] = {}
+        for path, value in _flatten(tree, ""):
+            if path in flat:
+                raise UserError(f"{path}: given twice in the {name}")
+            flat[path] = value
+        return Layer(name, flat)
+
+
+class _Entry(NamedTuple):
+    rank: int
+    layer: str
+    value: Any
+    authority: (
+        int  # as a kind: the rank below which it drops other values. A preset has that of the layer that named it
+    )
+
+
+_Entries = dict[str, list[_Entry]]  # path below the current node -> entries, lowest rank first
+
+
+def preset_layer(variant: str) -> Layer:
+    """The named variant's values. Raises UserError for an unknown name."""
+    path = PRESETS / f"{variant}.yaml"
+    if not path.is_file():
+        raise UserError(f"model.variant: unknown variant '{variant}'.{nearest(variant, variant_names())}")
+    return Layer.from_tree(f"preset '{variant}'", read_yaml(path))
+
+
+def variant_names() -> list[str]:
+    """Every shipped variant."""
+    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+
+
+def resolve(layers: Iterable[Layer]) -> ExperimentConfig:
+    """Merge layers, lowest first, into a config. Raises UserError with one line per fault."""
+    given = list(layers)
+    variant: Any = "baseline"
+    named_at = 0
+    for rank, layer in enumerate(given, start=1):
+        if "model.variant" in layer.values:
+            variant, named_at = layer.values["model.variant"], rank
+    entries: _Entries = {}
+    for rank, layer in enumerate([preset_layer(str(variant)), *given]):
+        for path, value in layer.values.items():
+            entries.setdefault(path, []).append(_Entry(rank, layer.name, value, rank or named_at))
+    tree = _build_section(ExperimentConfig, entries, "")
+    try:
+        return ExperimentConfig.model_validate(tree)
+    except ValidationError as error:
+        raise UserError(_explain(error, tree)) from error
+
+
+def with_overrides(config: ExperimentConfig, overrides: Mapping[str, Any]) -> ExperimentConfig:
+    """A resolved config with a few paths changed, by the rules of a top layer."""
+    base = Layer.from_tree("saved config", config.model_dump(mode="json"))
+    return resolve([base, Layer.from_tree("command line", overrides)])
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str) -> Iterable[tuple[str, Any]]:
+    for key, value in tree.items():
+        path = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            yield from _flatten(cast(Mapping[str, Any], value), f"{path}.")
+        else:
+            yield path, value
+
+
+def _below(entries: _Entries, name: str) -> tuple[list[_Entry], _Entries]:
+    """(entries at `name` itself, entries under it with the prefix removed)."""
+    prefix = f"{name}."
+    under = {path[len(prefix) :]: found for path, found in entries.items() if path.startswith(prefix)}
+    return entries.get(name, []), under
+
+
+def _build_section(cls: type[Config], entries: _Entries, path: str) -> dict[str, Any]:
+    """The explicit values of one config class, as nested dicts."""
+    children = {key.split(".", 1)[0] for key in entries}
+    for child in sorted(children - set(cls.model_fields)):
+        layer = next(found[-1].layer for key, found in entries.items() if key.split(".", 1)[0] == child)
+        valid = [f"{path}{name}" for name in cls.model_fields]
+        raise UserError(f"{path}{child}: no such setting (in the {layer}).{nearest(f'{path}{child}', valid)}")
+    return {
+        name: value
+        for name, info in cls.model_fields.items()
+        if name in children
+        for value in [_build(_annotation(cls, name), *_below(entries, name), f"{path}{name}")]
+        if value is not _ABSENT
+    }
+
+
+_ABSENT = object()
+
+
+def _build(annotation: Any, own: list[_Entry], under: _Entries, path: str) -> Any:
+    classes = _section_classes(annotation)
+    if classes:
+        return _build_kind(classes, own, under, path)
+    item = _map_item(annotation)
+    if item is not None:
+        if own:
+            raise UserError(f"{path}: expected named entries, got {own[-1].value!r} (in the {own[-1].layer})")
+        names = sorted({key.split(".", 1)[0] for key in under})
+        return {name: _build(item, *_below(under, name), f"{path}.{name}") for name in names}
+    if under:
+        key, found = next(iter(under.items()))
+        raise UserError(
+            f"{path}.{key}: {path} is a single value and has no settings below it (in the {found[-1].layer})"
+        )
+    return _frozen(own[-1].value) if own else _ABSENT
+
+
+def _build_kind(classes: dict[str, type[Config]], own: list[_Entry], under: _Entries, path: str) -> Any:
+    for entry in own:  # `model.proprio: none` says the kind
+        if "" in classes or not isinstance(entry.value, str):
+            raise UserError(f"{path}: expected settings below it, got {entry.value!r} (in the {entry.layer})")
+    if "" in classes:
+        return _build_section(classes[""], under, f"{path}.")
+    kinds = sorted([*under.get("kind", []), *own], key=lambda entry: entry.rank)
+    authority = kinds[-1].authority if kinds else -1
+    kind = kinds[-1].value if kinds else next(iter(classes))
+    if kind not in classes:
+        raise UserError(f"{path}.kind: unknown kind {kind!r} (in the {kinds[-1].layer}).{nearest(str(kind), classes)}")
+    chosen = classes[kind]
+    elsewhere = {name for cls in classes.values() for name in cls.model_fields}
+    kept: _Entries = {}
+    for key, found in under.items():
+        name = key.split(".", 1)[0]
+        if name in chosen.model_fields or name not in elsewhere:
+            kept[key] = found
+            continue
+        refused = [entry for entry in found if entry.rank >= authority]
+        if refused:
+            raise UserError(
+                f"{path}.{key}: kind '{kind}' has no such setting (in the {refused[-1].layer})."
+                f"{nearest(name, chosen.model_fields)}"
+            )
+    kept["kind"] = [_Entry(0, "", kind, 0)]
+    return _build_section(chosen, kept, f"{path}.")
+
+
+@cache
+def _hints(cls: type[Config]) -> dict[str, Any]:
+    from typing import get_type_hints
+
+    return get_type_hints(cls, include_extras=True)
+
+
+def _annotation(cls: type[Config], name: str) -> Any:
+    return _hints(cls)[name]
+
+
+def _bare(annotation: Any) -> Any:
+    while get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
+    return annotation
+
+
+def _section_classes(annotation: Any) -> dict[str, type[Config]]:
+    """kind -> class for a union or a class with a kind, {"": class} for a plain section, {} for anything else.
+
+    The default kind comes first.
+    """
+    annotation = _bare(annotation)
+    members = get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
+    classes = [m for m in members if isinstance(m, type) and issubclass(m, Config)]
+    if len(classes) != len(members):
+        return {}
+    if len(classes) == 1 and "kind" not in classes[0].model_fields:
+        return {"": classes[0]}
+    return {str(get_args(_bare(_annotation(cls, "kind")))[0]): cls for cls in classes}
+
+
+def _map_item(annotation: Any) -> Any:
+    annotation = _bare(annotation)
+    return get_args(annotation)[1] if get_origin(annotation) is dict else None
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(_frozen(v) for v in cast(list[Any], value)) if isinstance(value, list) else value
+
+
+def _explain(error: ValidationError, tree: Mapping[str, Any]) -> str:
+    """One line per fault: the path, the value, what was expected."""
+    lines: list[str] = []
+    for fault in error.errors():
+        path = ".".join(_without_tags(fault["loc"], tree))
+        message = fault["msg"].removeprefix("Value error, ")
+        message = message[0].lower() + message[1:] if message.startswith("Input ") else message
+        shown = fault["input"]
+        value = "" if isinstance(shown, Mapping | Config) else f" (got {shown!r})"
+        lines.append(f"{path}: {message}{value}" if path else f"{message}{value}")
+    return "\n".join(lines)
+
+
+def _without_tags(loc: tuple[int | str, ...], tree: Any) -> list[str]:
+    """Pydantic puts the kind of a union into the location; a path has no such step."""
+    steps: list[str] = []
+    for step in loc:
+        node: Any = tree
+        if isinstance(node, Mapping) and step not in node and step == cast(Mapping[str, Any], node).get("kind"):
+            continue
+        steps.append(str(step))
+        tree = cast(Mapping[str, Any], node).get(str(step)) if isinstance(node, Mapping) else None
+    return steps
+
+
+def literal_values(annotation: Any) -> tuple[Any, ...]:
+    """The values of a Literal, else ()."""
+    annotation = _bare(annotation)
+    return get_args(annotation) if get_origin(annotation) is Literal else ()

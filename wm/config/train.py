@@ -1,0 +1,73 @@
+"""How a model is trained, and how it is judged while it trains."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import model_validator
+
+from wm.config.base import Config, Fraction, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+
+class OptimizerConfig(Config):
+    """AdamW by part of the model (SCIENCE section 1)."""
+
+    predictor_lr: PositiveFloat = 5e-4
+    embedding_lr: PositiveFloat = 5e-4  # action and proprio embeddings
+    head_lr: PositiveFloat = 5e-4  # projection, alignment and reconstruction
+    weight_decay: NonNegativeFloat = 0.01
+    grad_clip_norm: PositiveFloat | None = None
+
+
+class TrainConfig(Config):
+    """Length, batches and bookkeeping of one run.
+
+    Args:
+        batch_size: clips of a global batch, over all workers.
+        steps_per_epoch: None means every training clip once.
+        rollout_horizon: k of the multi-step loss; 1 is teacher forcing alone.
+        ema_decay: 0 keeps no average; otherwise validation and planning use the averaged weights.
+        checkpoint_every_steps: also at every epoch's end.
+        validate_every_epochs: latent metrics on held-out clips; the last epoch is always validated.
+        num_threads: torch threads of a CPU worker: part of what makes two runs the same bit for bit.
+    """
+
+    batch_size: PositiveInt = 32
+    epochs: PositiveInt = 100
+    steps_per_epoch: PositiveInt | None = None
+    rollout_horizon: PositiveInt = 1
+    optimizer: OptimizerConfig = OptimizerConfig()
+    ema_decay: Fraction = 0.0
+    checkpoint_every_steps: PositiveInt = 500
+    keep_checkpoints: PositiveInt = 2
+    validate_every_epochs: PositiveInt = 1
+    num_threads: PositiveInt = 1
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+    @model_validator(mode="after")
+    def _average_moves(self) -> Self:
+        if self.ema_decay == 1.0:
+            raise ValueError("ema_decay must be below 1: at 1 the average never moves")
+        return self
+
+
+class EvaluateGrid(Config):
+    """Planning evaluations: one metric for each goal horizon, `plan/success_rate_gh5`."""
+
+    goal_horizons: tuple[PositiveInt, ...] = (5,)
+
+
+class EvaluateConfig(Config):
+    """What is measured, on held-out episodes.
+
+    Args:
+        horizons: model steps ahead at which latent error and copy ratio are taken.
+        clips: held-out clips used for latent metrics.
+        probe_clips: clips used to fit the state probe.
+    """
+
+    horizons: tuple[PositiveInt, ...] = (1, 5, 10)
+    clips: PositiveInt = 128
+    probe_clips: PositiveInt = 512
+    seed: NonNegativeInt = 0
+    grid: EvaluateGrid = EvaluateGrid()

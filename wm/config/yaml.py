@@ -1,0 +1,45 @@
+"""YAML in, plain values out. OmegaConf reads it, so that 1e-3 is a number and a repeated key is an error."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+from wm.config.errors import UserError
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML file whose top level is a mapping. Raises UserError with the file's name."""
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    return parse_yaml(path.read_text(encoding="utf-8"), str(path))
+
+
+def parse_yaml(text: str, where: str) -> dict[str, Any]:
+    """YAML text whose top level is a mapping; `where` names it in errors."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
+    try:
+        tree = OmegaConf.to_container(OmegaConf.create(text), resolve=True)
+    except (YAMLError, OmegaConfBaseException) as error:
+        raise UserError(f"{where}: not valid YAML: {_one_line(error)}") from error
+    if not isinstance(tree, dict):
+        raise UserError(f"{where}: expected a mapping of keys to values at the top")
+    bad = next((key for key in tree if not isinstance(key, str)), None)
+    if bad is not None:
+        raise UserError(f"{where}: key {bad!r} must be text")
+    return cast(dict[str, Any], tree)
+
+
+def parse_override(text: str) -> tuple[str, Any]:
+    """`path=value` -> (path, value); the value is YAML."""
+    path, equals, value = text.partition("=")
+    if not equals or not path.strip():
+        raise UserError(f"'{text}': expected path=value, as in train.epochs=20")
+    return path.strip(), parse_yaml(f"value: {value}", f"'{text}'")["value"]
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]

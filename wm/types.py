@@ -1,0 +1,169 @@
+"""The nouns that travel between rooms.
+
+Shape legend: B batch, T frames, P patch tokens, D channels, A action size, F frameskip, S state size, H horizon, N samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class ClipRef(NamedTuple):
+    """Where a clip is: all that the index, the schedule and a resume speak of."""
+
+    source: str
+    episode: int
+    start: int
+    frameskip: int
+    num_frames: int
+
+    @property
+    def frame_indices(self) -> np.ndarray:
+        """Env-step indices of the clip's frames, (T,)."""
+        return self.start + self.frameskip * np.arange(self.num_frames)
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What a model sees: pixels or tokens, and proprioception when the source has it.
+
+    Args:
+        visual: uint8 pixels (B, T, H, W, 3) or patch tokens (B, T, P, D).
+        proprio: normalised proprioception (B, T, Dp), or None.
+    """
+
+    visual: Tensor
+    proprio: Tensor | None = None
+
+    @property
+    def is_pixels(self) -> bool:
+        return self.visual.dtype == torch.uint8
+
+    def slice(self, frames: slice) -> Observation:
+        """The same observation at some of its frames."""
+        proprio = None if self.proprio is None else self.proprio[:, frames]
+        return Observation(self.visual[:, frames], proprio)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One training batch; every array is normalised already.
+
+    Args:
+        obs: T frames.
+        actions: (B, T, A F), the F env actions that follow each frame; zeros where absent.
+        has_actions: (B,) bool, False for clips without labels.
+        state: normalised state (B, T, S), or None when no clip of the batch has one.
+        has_state: (B,) bool.
+        weights: (B,) weight of each clip in every loss.
+    """
+
+    obs: Observation
+    actions: Tensor
+    has_actions: Tensor
+    state: Tensor | None
+    has_state: Tensor
+    weights: Tensor
+
+    @property
+    def num_clips(self) -> int:
+        return self.actions.shape[0]
+
+    @property
+    def num_frames(self) -> int:
+        return self.actions.shape[1]
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on another device."""
+        proprio = self.obs.proprio
+        return replace(
+            self,
+            obs=Observation(self.obs.visual.to(device), None if proprio is None else proprio.to(device)),
+            actions=self.actions.to(device),
+            has_actions=self.has_actions.to(device),
+            state=None if self.state is None else self.state.to(device),
+            has_state=self.has_state.to(device),
+            weights=self.weights.to(device),
+        )
+
+
+@dataclass(frozen=True)
+class LossTerms:
+    """A loss and its named parts.
+
+    Args:
+        total: scalar to differentiate.
+        parts: unweighted value of each term, detached, by name.
+    """
+
+    total: Tensor
+    parts: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One planning problem: a start, a goal, and what is known of the way between.
+
+    Args:
+        id: stable name, the same for every checkpoint and planner.
+        layout: what the world must be set to (wall_x, door_y, ...).
+        state_0, state_g: raw world states (S,) at the start and at the goal.
+        frame_0, frame_g: uint8 (H, W, 3).
+        proprio_0, proprio_g: raw proprioception (Dp,), or None.
+        goal_horizon: model steps between start and goal when the goal was recorded.
+        gt_actions: raw env actions (goal_horizon F, A) that lead to the goal, or None.
+    """
+
+    id: str
+    layout: Mapping[str, float]
+    state_0: np.ndarray
+    state_g: np.ndarray
+    frame_0: np.ndarray
+    frame_g: np.ndarray
+    goal_horizon: int
+    proprio_0: np.ndarray | None = None
+    proprio_g: np.ndarray | None = None
+    gt_actions: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a planner returns.
+
+    Args:
+        actions: normalised model actions (H, A F).
+        cost: objective of `actions`, lower is better.
+        trace: per iteration, the numbers worth a curve (`cost`, `best_cost`, `std`).
+    """
+
+    actions: Tensor
+    cost: float
+    trace: Mapping[str, list[float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Mean and standard deviation of one vector over a data set, both (size,) float32."""
+
+    mean: np.ndarray
+    std: np.ndarray
+
+    @property
+    def size(self) -> int:
+        return int(self.mean.shape[0])
+
+    def normalize(self, values: np.ndarray) -> np.ndarray:
+        """(x - mean) / std over the last axis; an axis of F stacked vectors is tiled."""
+        repeat = values.shape[-1] // self.size
+        return (values - np.tile(self.mean, repeat)) / np.tile(self.std, repeat)
+
+    def denormalize(self, values: np.ndarray) -> np.ndarray:
+        """x * std + mean, the inverse of `normalize`."""
+        repeat = values.shape[-1] // self.size
+        return values * np.tile(self.std, repeat) + np.tile(self.mean, repeat)
