@@ -1,0 +1,119 @@
+"""CEM against the reference's numbers, the known optimum and its own promises."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from pydantic import ValidationError
+
+from wm.config.errors import UserError
+from wm.config.plan import CemConfig
+from wm.planning import CemPlanner
+from wm.planning.cem import elite_indices, refit
+
+
+@pytest.mark.parametrize("problem", [0, 1])
+@pytest.mark.parametrize("case_name", ["cem", "cem_warmstart"])
+def test_every_iteration_is_the_reference_s(golden, assert_golden, replay, case_name, problem):
+    case = golden(case_name)
+    config = CemConfig(
+        horizon=int(case.cfg("horizon")),
+        num_samples=int(case.cfg("num_samples")),
+        num_elites=int(case.cfg("topk")),
+        num_iterations=int(case.cfg("opt_steps")),
+        init_std=case.cfg("var_scale"),
+    )
+    start = case["in/init_actions"][problem] if case_name == "cem_warmstart" else None
+    context, goal = case.state("obs0", problem), case.state("goal", problem)
+    dynamics, objective = case.dynamics(), case.objective()
+    planner = CemPlanner(config, int(case.cfg("action_dim")), noise=replay(list(case["in/noise"][:, problem])))
+    plan = planner.plan(dynamics, objective, context, goal, start, torch.Generator())
+
+    candidates = torch.stack(dynamics.asked[: config.num_iterations])
+    assert_golden(candidates, case["out/candidates"][:, problem])
+    costs = torch.stack([objective(dynamics.rollout(context, batch), goal) for batch in candidates])
+    assert_golden(costs, case["out/cost"][:, problem])
+    assert_golden(torch.tensor(plan.trace["best_cost"]), case["out/best_cost"][:, problem])
+    assert_golden(torch.tensor(plan.trace["cost"]), case["out/cost"][:, problem, 0])
+    for step, (batch, cost) in enumerate(zip(candidates, costs, strict=True)):
+        assert torch.equal(elite_indices(cost, config.num_elites), case["out/topk"][step, problem])
+        mean, std = refit(batch, cost, config.num_elites, torch.zeros(()))
+        assert_golden(mean, case["out/mu"][step, problem])
+        assert_golden(std, case["out/sigma"][step, problem])
+        assert plan.trace["std"][step] == pytest.approx(float(case["out/sigma"][step, problem].mean()), abs=2e-6)
+    assert_golden(plan.actions, case["out/plan"][problem])
+
+
+def test_it_finds_the_least_squares_plan(linear_problem):
+    for seed in range(3):
+        p = linear_problem(seed)
+        planner = CemPlanner(CemConfig(horizon=3, num_iterations=30), 1)
+        plan = planner.plan(p.dynamics, p.objective, p.context, p.goal, None, torch.Generator().manual_seed(seed))
+        torch.testing.assert_close(plan.actions, p.best_actions, rtol=0, atol=1e-2)
+        assert plan.cost == pytest.approx(p.best_cost, rel=1e-4)
+
+
+def test_chunks_give_the_same_plan(linear_problem):
+    plans = []
+    for chunk_size in (None, 300, 64, 7):
+        p = linear_problem(horizon=3, action_dim=2)
+        planner = CemPlanner(CemConfig(horizon=3), 2, chunk_size)
+        plans.append(planner.plan(p.dynamics, p.objective, p.context, p.goal, None, torch.Generator().manual_seed(3)))
+    for plan in plans[1:]:
+        torch.testing.assert_close(plan.actions, plans[0].actions, rtol=0, atol=1e-5)
+        assert plan.cost == pytest.approx(plans[0].cost, rel=1e-5)
+
+
+def test_sample_0_is_the_mean_and_the_cost_is_that_of_the_plan(linear_problem):
+    p = linear_problem()
+    start = torch.tensor([[0.5], [-0.25]])
+    planner = CemPlanner(CemConfig(horizon=3, num_iterations=2), 1)
+    plan = planner.plan(p.dynamics, p.objective, p.context, p.goal, start, torch.Generator().manual_seed(0))
+    first, second, last = p.dynamics.asked
+    assert torch.equal(first[0], torch.tensor([[0.5], [-0.25], [0.0]]))
+    cost = p.objective(p.dynamics.rollout(p.context, first), p.goal)
+    assert torch.equal(second[0], first[cost.topk(30, largest=False).indices].mean(dim=0))
+    assert torch.equal(last, plan.actions[None])
+    assert plan.cost == pytest.approx(float(p.objective(p.dynamics.rollout(p.context, last), p.goal)))
+    assert p.dynamics.num_encoded == 0
+
+
+def test_candidates_that_the_model_cannot_judge_are_never_elites(linear_problem):
+    p = linear_problem()
+
+    def objective(latents, goal):
+        cost = p.objective(latents, goal)
+        return torch.where(torch.arange(len(cost)) % 2 == 1, torch.nan, cost)
+
+    planner = CemPlanner(CemConfig(horizon=3, num_iterations=30), 1)
+    plan = planner.plan(p.dynamics, objective, p.context, p.goal, None, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(plan.actions, p.best_actions, rtol=0, atol=1e-2)
+    with pytest.raises(UserError, match="NaN for every candidate"):
+        planner.plan(p.dynamics, lambda x, g: x[:, 0, 0, 0] * torch.nan, p.context, p.goal, None, torch.Generator())
+
+
+def test_fewer_finite_costs_than_elites():
+    candidates = torch.arange(4.0).view(4, 1, 1)
+    cost = torch.tensor([3.0, math.inf, 1.0, math.inf])
+    assert elite_indices(cost, 3).tolist() == [2, 0]
+    mean, std = refit(candidates, cost, 3, torch.full((1, 1), 7.0))
+    assert mean.item() == 1.0
+    assert std.item() == pytest.approx(math.sqrt(2))
+    mean, std = refit(candidates, torch.tensor([math.inf, math.inf, 1.0, math.inf]), 3, torch.full((1, 1), 7.0))
+    assert (mean.item(), std.item()) == (2.0, 7.0)  # one elite has no spread: the search keeps its width
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"num_samples": 10, "num_elites": 11}, r"num_elites \(11\) must be at most num_samples \(10\)"),
+        ({"num_elites": 1}, "num_elites must be at least 2"),
+        ({"horizon": 0}, "greater than or equal to 1"),
+    ],
+)
+def test_impossible_sizes_are_refused_in_one_line(fields, message):
+    with pytest.raises(ValidationError, match=message) as raised:
+        CemConfig(**fields)
+    assert all("\n" not in error["msg"] for error in raised.value.errors())

@@ -1,0 +1,134 @@
+"""The loop around a planner: what it hands over, what it keeps back, and that it arrives."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import fields
+
+import pytest
+import torch
+
+from wm.config.plan import CemConfig, RandomConfig
+from wm.contracts import Planner
+from wm.planning import CemPlanner, Mpc, RandomPlanner
+from wm.types import Observation, Plan
+
+
+class CountingPlanner:
+    """Plans 1, 2, 3, ... and keeps what it was given."""
+
+    def __init__(self, horizon: int) -> None:
+        self.horizon = horizon
+        self.given: list[dict] = []
+
+    def plan(self, dynamics, objective, context, goal, start, generator) -> Plan:
+        first = 100.0 * len(self.given)
+        self.given.append({"context": context, "goal": goal, "start": start, "generator": generator})
+        return Plan(first + torch.arange(1.0, self.horizon + 1)[:, None], cost=0.0)
+
+
+def run(mpc: Mpc, problem, execute):
+    return mpc.run(Observation(problem.context), problem.goal, torch.Generator().manual_seed(0), execute)
+
+
+def test_the_rest_of_a_plan_warm_starts_the_next(linear_problem):
+    p, planner, executed = linear_problem(), CountingPlanner(horizon=3), []
+
+    def execute(actions: torch.Tensor) -> Observation:
+        executed.append(actions)
+        return Observation(torch.full((1, 1, 1, 8), float(len(executed))))
+
+    result = run(Mpc(planner, p.dynamics, p.objective, execute_steps=1, max_iterations=3), p, execute)
+    assert planner.given[0]["start"] is None
+    assert [given["start"].flatten().tolist() for given in planner.given[1:]] == [[2.0, 3.0], [102.0, 103.0]]
+    assert [actions.flatten().tolist() for actions in executed] == [[1.0], [101.0], [201.0]]
+    assert result.actions.flatten().tolist() == [1.0, 101.0, 201.0]
+    assert [each.plan.actions.shape for each in result.iterations] == [(3, 1)] * 3
+    assert all(0 <= each.plan_s < 1 for each in result.iterations)
+    # Each round plans from what the last execution showed, and one generator runs through all of them.
+    assert torch.equal(planner.given[0]["context"], p.context)
+    assert [float(given["context"].mean()) for given in planner.given[1:]] == [1.0, 2.0]
+    assert len({id(given["generator"]) for given in planner.given}) == 1
+
+
+def test_a_plan_executed_whole_leaves_no_warm_start(linear_problem):
+    p, planner = linear_problem(), CountingPlanner(horizon=3)
+    result = run(Mpc(planner, p.dynamics, p.objective, max_iterations=2), p, lambda actions: Observation(p.context))
+    assert [given["start"] for given in planner.given] == [None, None]
+    assert [len(each.executed) for each in result.iterations] == [3, 3]
+
+
+def test_the_loop_is_blind_to_success(linear_problem):
+    """Nothing that could carry success reaches the planner: it replans although the goal is reached from the start."""
+    p, planner = linear_problem(), CountingPlanner(horizon=2)
+    result = run(Mpc(planner, p.dynamics, p.objective, max_iterations=4), p, lambda actions: Observation(p.goal))
+    assert len(result.iterations) == 4
+    assert set(planner.given[0]) == {"context", "goal", "start", "generator"}
+    assert list(inspect.signature(Planner.plan).parameters)[1:] == [
+        "dynamics", "objective", "context", "goal", "start", "generator",
+    ]  # fmt: skip
+    assert {f.name for f in fields(Observation)} == {"visual", "proprio"}
+
+
+def test_a_consumer_that_stops_executes_nothing_more(linear_problem):
+    p, planner, executed = linear_problem(), CountingPlanner(horizon=2), []
+
+    def execute(actions: torch.Tensor) -> Observation:
+        executed.append(actions)
+        return Observation(p.context)
+
+    mpc = Mpc(planner, p.dynamics, p.objective, max_iterations=10)
+    for number, _ in enumerate(mpc.iterations(Observation(p.context), p.goal, torch.Generator(), execute)):
+        if number == 1:
+            break
+    assert len(executed) == len(planner.given) == 2
+
+
+@pytest.mark.parametrize("execute_steps", [2, 4, None])
+def test_replanning_corrects_what_the_first_plan_missed(linear_problem, execute_steps):
+    """A shove, once, that the model knows nothing of: the first plan misses the goal, a later one reaches it."""
+    p = linear_problem(horizon=4, action_dim=4)
+    state, shove = p.context[0, 0, 0], torch.ones(8)
+    distances = []
+
+    def execute(actions: torch.Tensor) -> Observation:
+        nonlocal state, shove
+        for action in actions:
+            state = p.dynamics.A @ state + p.dynamics.B @ action + shove
+            shove = torch.zeros(8)
+        distances.append(float((state - p.goal.flatten()).square().mean()))
+        return Observation(state.view(1, 1, 1, 8))
+
+    planner = CemPlanner(CemConfig(horizon=4, num_iterations=30), 4)
+    result = run(Mpc(planner, p.dynamics, p.objective, execute_steps, max_iterations=4), p, execute)
+    assert len(result.actions) == 4 * (execute_steps or 4)
+    assert min(distances[1:]) < 0.1 * distances[0]
+
+
+def test_the_same_seed_runs_the_same_episode(linear_problem):
+    p = linear_problem()
+
+    def episode(seed: int) -> torch.Tensor:
+        mpc = Mpc(RandomPlanner(RandomConfig(horizon=3), 1), p.dynamics, p.objective, max_iterations=3)
+        generator = torch.Generator().manual_seed(seed)
+        execute = lambda actions: Observation(p.context)  # noqa: E731
+        return mpc.run(Observation(p.context), p.goal, generator, execute).actions
+
+    assert torch.equal(episode(1), episode(1))
+    assert not torch.equal(episode(1), episode(2))
+    first = episode(1)
+    assert not torch.equal(first[:3], first[3:6])  # the generator moves on from round to round
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"execute_steps": 4}, r"execute_steps must be in 1\.\.3 \(the horizon\), got 4"),
+        ({"execute_steps": 0}, r"execute_steps must be in 1\.\.3"),
+        ({"max_iterations": 0}, "max_iterations must be at least 1, got 0"),
+    ],
+)
+def test_impossible_loops_are_refused(linear_problem, arguments, message):
+    p = linear_problem()
+    with pytest.raises(ValueError, match=message):
+        Mpc(CountingPlanner(horizon=3), p.dynamics, p.objective, **arguments)
