@@ -1,0 +1,159 @@
+"""Config to objects, above all rooms: the only place that knows which class serves which config."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, assert_never
+
+import numpy as np
+import torch
+
+from wm.config.encoder import Dinov2EncoderConfig, EncoderConfig, TinyEncoderConfig
+from wm.config.errors import UserError
+from wm.config.experiment import ExperimentConfig
+from wm.config.plan import (
+    CemConfig,
+    GradientConfig,
+    LinearWorldConfig,
+    MppiConfig,
+    ObjectiveConfig,
+    PlannerConfig,
+    RandomConfig,
+    WallWorldConfig,
+    WorldConfig,
+)
+from wm.contracts import Encoder, Planner, World
+from wm.data.dataset import Dataset
+from wm.data.normalization import DataStatistics
+from wm.envs.linear import LinearWorld
+from wm.envs.wall import WallWorld
+from wm.loaded import LoadedModel, RawPlan
+from wm.models.world_model import WorldModel
+from wm.planning.cem import CemPlanner
+from wm.planning.gradient import GradientPlanner
+from wm.planning.mppi import MppiPlanner
+from wm.planning.objective import LatentObjective
+from wm.planning.random import RandomPlanner
+from wm.training.checkpoint import find_checkpoint, load_checkpoint
+
+
+def build_encoder(config: EncoderConfig) -> Encoder:
+    """The frozen encoder. Raises UserError when its weights cannot be found."""
+    from wm.encoders.vit import dinov2_encoder, tiny_encoder
+
+    match config:
+        case TinyEncoderConfig():
+            return tiny_encoder(config)
+        case Dinov2EncoderConfig():
+            return dinov2_encoder(config)
+        case _:
+            assert_never(config)
+
+
+def build_world(config: WorldConfig) -> World:
+    """A simulator."""
+    match config:
+        case WallWorldConfig():
+            return WallWorld(config)
+        case LinearWorldConfig():
+            return LinearWorld(config)
+        case _:
+            assert_never(config)
+
+
+def build_planner(config: PlannerConfig, action_dim: int) -> Planner:
+    """A planner over model actions of `action_dim` = A F."""
+    match config:
+        case CemConfig():
+            return CemPlanner(config, action_dim)
+        case MppiConfig():
+            return MppiPlanner(config, action_dim)
+        case GradientConfig():
+            return GradientPlanner(config, action_dim)
+        case RandomConfig():
+            return RandomPlanner(config, action_dim)
+        case _:
+            assert_never(config)
+
+
+def build_objective(config: ObjectiveConfig, model: WorldModel) -> LatentObjective:
+    """The planner's cost over a model's content: visual channels first."""
+    return LatentObjective(config, model.visual_dim)
+
+
+def build_dataset(config: ExperimentConfig, root: Path, encoder_fingerprint: str) -> Dataset:
+    """Sources, split and clips; tokens come from the store unless the config says `online`."""
+    stored = encoder_fingerprint if config.data.tokens == "store" else None
+    return Dataset(config.data, root, stored)
+
+
+def model_facts(config: ExperimentConfig, dataset: Dataset, encoder: Encoder) -> dict[str, Any]:
+    """The sizes and statistics that rebuild the model without its data."""
+    statistics = dataset.statistics
+    return {
+        "config": config.model_dump(mode="json"),
+        "statistics": statistics.to_json(),
+        "data_fingerprint": dataset.fingerprint,
+        "encoder_fingerprint": encoder.fingerprint,
+        "token_dim": encoder.dim,
+        "tokens_per_frame": encoder.grid[0] * encoder.grid[1],
+        "action_dim": dataset.action_dim,
+        "proprio_dim": 0 if statistics.proprio is None else statistics.proprio.size,
+    }
+
+
+def build_model(config: ExperimentConfig, facts: dict[str, Any]) -> WorldModel:
+    """A freshly initialised world model; `config.seed` decides its weights and leaves torch's own generator seeded by it."""
+    statistics = DataStatistics.from_json(facts["statistics"])
+    if facts["action_dim"] == 0:
+        raise UserError("data.sources: no source has actions; a world model needs some")
+    torch.manual_seed(config.seed)
+    return WorldModel(
+        config.model,
+        token_dim=facts["token_dim"],
+        tokens_per_frame=facts["tokens_per_frame"],
+        action_dim=facts["action_dim"],
+        proprio_dim=facts["proprio_dim"],
+        state_names=statistics.state_names,
+        rollout_horizon=config.train.rollout_horizon,
+    )
+
+
+def load(path: str | Path, device: str = "cpu") -> LoadedModel:
+    """A run folder or a checkpoint folder -> the model that planning uses, with nothing drawn anew.
+
+    Raises UserError when the checkpoint is missing or damaged, or when the encoder found here is not the one it was trained on.
+    """
+    checkpoint = load_checkpoint(find_checkpoint(Path(path)))
+    facts = checkpoint.facts
+    config = ExperimentConfig.model_validate_json(json.dumps(facts["config"]))
+    encoder = build_encoder(config.encoder)
+    if encoder.fingerprint != facts["encoder_fingerprint"]:
+        raise UserError(
+            f"{path}: trained on encoder {facts['encoder_fingerprint']}, but encoder '{config.encoder.kind}' here is "
+            f"{encoder.fingerprint}: other weights, or another version of torch or transformers"
+        )
+    model = build_model(config, facts)
+    model.load_state_dict(checkpoint.weights)
+    model.eval().requires_grad_(False)
+    return LoadedModel(config, encoder, model.to(device), DataStatistics.from_json(facts["statistics"]), facts)
+
+
+def plan(
+    model: LoadedModel,
+    start: np.ndarray,
+    goal: np.ndarray,
+    *,
+    proprio: np.ndarray | None = None,
+    goal_proprio: np.ndarray | None = None,
+    planner: PlannerConfig | None = None,
+    seed: int = 0,
+) -> RawPlan:
+    """Actions from one frame (H, W, 3) to another, in the world's own units; no simulator involved."""
+    searcher = build_planner(planner or model.config.plan.planner, model.model.action_dim)
+    objective = build_objective(model.config.plan.objective, model.model)
+    context = model.dynamics.encode(model.observe(start, proprio))
+    target = model.dynamics.encode(model.observe(goal, goal_proprio))
+    found = searcher.plan(model.dynamics, objective, context, target, None, torch.Generator().manual_seed(seed))
+    return RawPlan(model.env_actions(found.actions), found)

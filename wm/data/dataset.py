@@ -1,0 +1,122 @@
+"""Sources, split, statistics, clips and tokens of one data config, opened together."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+from wm.config.data import DataConfig
+from wm.config.errors import UserError
+from wm.contracts import Source
+from wm.data.clip_index import ClipIndex, split_episodes
+from wm.data.clip_reader import ClipReader
+from wm.data.normalization import DataStatistics, data_statistics
+from wm.data.token_files import TokenFiles
+from wm.data.wall_single import WallSingleSource
+
+
+class Dataset:
+    """What training and evaluation read from.
+
+    Args:
+        folder: `storage.root`; relative source paths lie under `folder/data`, tokens under `folder/tokens`.
+        encoder_fingerprint: whose tokens are read; None reads pixels.
+    """
+
+    def __init__(self, config: DataConfig, folder: Path, encoder_fingerprint: str | None) -> None:
+        self.config = config
+        self.sources: dict[str, Source] = {
+            name: WallSingleSource(source, name, folder / "data" / source.path)
+            for name, source in config.sources.items()
+        }
+        self._check_one_shape()
+        self.split = {
+            name: split_episodes(len(source), config.val_fraction, config.split_seed)
+            for name, source in self.sources.items()
+        }
+        for name, (train, held_out) in self.split.items():
+            if not train or not held_out:
+                count = len(self.sources[name])
+                raise UserError(
+                    f"data.sources.{name}: {count} episodes cannot be split by val_fraction {config.val_fraction}"
+                )
+        self.stores = (
+            {}
+            if encoder_fingerprint is None
+            else {
+                name: TokenFiles(folder / "tokens", source, encoder_fingerprint)
+                for name, source in self.sources.items()
+            }
+        )
+
+    @cached_property
+    def statistics(self) -> DataStatistics:
+        """Of the training episodes."""
+        first = next(iter(self.sources.values()))
+        names = {"action": first.action_names, "proprio": first.proprio_names, "state": first.state_names}
+        episodes = [self.sources[name].episode(i) for name, (train, _) in self.split.items() for i in train]
+        return data_statistics(episodes, names)
+
+    @cached_property
+    def reader(self) -> ClipReader:
+        """Reads clips by reference."""
+        return ClipReader(self.sources, self.stores, self.statistics)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of everything that decides which numbers come out: sources and split."""
+        digest = hashlib.sha256(f"{self.config.val_fraction}/{self.config.split_seed}".encode())
+        for name, source in sorted(self.sources.items()):
+            digest.update(f"{name}:{source.fingerprint}".encode())
+        return digest.hexdigest()[:16]
+
+    @property
+    def action_dim(self) -> int:
+        """A F of one model action."""
+        action = self.statistics.action
+        return 0 if action is None else action.size * self.config.clip.frameskip
+
+    def train_clips(self, num_frames: int) -> ClipIndex:
+        """Every training clip, its actions whole."""
+        return self._clips(num_frames, held_out=False, whole_actions=True)
+
+    def held_out_clips(self, num_frames: int) -> ClipIndex:
+        """Clips of held-out episodes for latent evaluation. Raises UserError when no episode is long enough."""
+        clips = self._clips(num_frames, held_out=True, whole_actions=False)
+        self._check_not_empty(clips, "evaluate.horizons")
+        return clips
+
+    def probe_clips(self, num_frames: int) -> ClipIndex:
+        """Clips of training episodes, cut like held-out ones: what probes are fitted on."""
+        return self._clips(num_frames, held_out=False, whole_actions=False)
+
+    def held_out_episodes(self) -> list[tuple[str, int]]:
+        """(source, episode) of each held-out episode."""
+        return [(name, index) for name, (_, held_out) in self.split.items() for index in held_out]
+
+    def _clips(self, num_frames: int, held_out: bool, whole_actions: bool) -> ClipIndex:
+        episodes: list[tuple[str, int, int]] = [
+            (name, index, self.sources[name].lengths[index])
+            for name, split in self.split.items()
+            for index in split[int(held_out)]
+        ]
+        return ClipIndex(episodes, num_frames, self.config.clip.frameskip, whole_actions)
+
+    def _check_not_empty(self, clips: ClipIndex, path: str) -> None:
+        if len(clips) == 0:
+            longest = max(self.sources[name].lengths[i] for name, i in self.held_out_episodes())
+            raise UserError(
+                f"{path}: {clips.num_frames} frames at frameskip {clips.frameskip} need {clips.window} env steps, but the "
+                f"longest held-out episode has {longest}"
+            )
+
+    def _check_one_shape(self) -> None:
+        """One action, proprio and state vector for all sources that have labels."""
+        shapes: dict[str, Sequence[str]] = {}
+        for name, source in self.sources.items():
+            for key in ("action_names", "proprio_names", "state_names"):
+                known = shapes.setdefault(key, getattr(source, key))
+                if tuple(known) != tuple(getattr(source, key)):
+                    raise UserError(f"data.sources.{name}: its {key} {getattr(source, key)} differ from {tuple(known)}")

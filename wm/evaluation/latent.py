@@ -1,0 +1,45 @@
+"""How well a world model predicts: latent error by horizon, beside the error of copying the last frame."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from wm.models.world_model import WorldModel
+from wm.types import Batch
+
+
+@torch.no_grad()
+def rollout_errors(model: WorldModel, batch: Batch, horizons: Sequence[int]) -> dict[str, float]:
+    """Latent error from H context frames, over clips of H + max(horizons) frames; visual channels only.
+
+    For each h: `z_visual_err_rollout_h{h}` = mean || z^_h - z_h ||^2, `copy_ratio_h{h}` = that over mean || z_0 - z_h ||^2, with
+    z_0 the last context frame. A ratio of 1 or more: the model has learnt nothing. Scale-free, so it may cross variants.
+    """
+    history = model.history_len
+    needed = history + max(horizons)
+    if batch.num_frames < needed:
+        raise ValueError(f"clips of {needed} frames needed, got {batch.num_frames}")
+    content, imagined = imagine(model, batch, max(horizons))
+    visual = content[..., : model.visual_dim]
+    last = visual[:, history - 1]
+    metrics: dict[str, float] = {}
+    for horizon in horizons:
+        target = visual[:, history - 1 + horizon]
+        error = (imagined[:, horizon - 1, :, : model.visual_dim] - target).square().mean()
+        copy = (last - target).square().mean()
+        metrics[f"z_visual_err_rollout_h{horizon}"] = float(error)
+        metrics[f"copy_ratio_h{horizon}"] = float(error / copy.clamp_min(1e-12))
+    return metrics
+
+
+@torch.no_grad()
+def imagine(model: WorldModel, batch: Batch, horizon: int) -> tuple[Float[Tensor, "B T P C"], Float[Tensor, "B H P C"]]:
+    """(encoded content of every frame, rolled-out content of the `horizon` frames after the first H)."""
+    history = model.history_len
+    content = model.encode_content(batch.obs)
+    actions = batch.actions[:, : history + horizon - 1]
+    return content, model.rollout(content[:, :history], actions, batch.has_actions)

@@ -1,0 +1,112 @@
+"""Everything that is measured on held-out clips while a model trains."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from wm.config.model import NoAlignment
+from wm.config.train import EvaluateConfig
+from wm.evaluation.health import latent_health
+from wm.evaluation.latent import imagine, rollout_errors
+from wm.evaluation.probe import StateProbe
+from wm.models.world_model import WorldModel
+from wm.types import Batch
+
+_CLIPS_AT_ONCE = 64
+
+
+class Validator:
+    """Latent metrics of a model, on the same clips every time.
+
+    Args:
+        held_out: clips of H + max(horizons) frames from held-out episodes.
+        probe: clips from training episodes, any length: what the state probe is fitted on.
+    """
+
+    def __init__(self, config: EvaluateConfig, held_out: Batch, probe: Batch) -> None:
+        self.config = config
+        self.held_out = held_out
+        self.probe = probe
+
+    @torch.no_grad()
+    def metrics(self, model: WorldModel) -> dict[str, float]:
+        """`val/...` metrics; the model's mode is restored afterwards."""
+        training = model.training
+        model.eval()
+        try:
+            parts = [
+                (chunk, rollout_errors(model, chunk, self.config.horizons))
+                for chunk in chunks(self.held_out, _CLIPS_AT_ONCE)
+            ]
+            weights = np.array([chunk.num_clips for chunk, _ in parts], float)
+            metrics = {
+                key: float(np.average([values[key] for _, values in parts], weights=weights))
+                for key in parts[0][1]
+                if not key.startswith("copy_ratio")
+            }
+            metrics |= self._copy_ratios([values for _, values in parts], weights)
+            content = torch.cat([model.encode_content(c.obs) for c in chunks(self.held_out, _CLIPS_AT_ONCE)])
+            visual = content[..., : model.visual_dim]
+            metrics |= latent_health(visual)
+            if self.held_out.state is not None and bool(self.held_out.has_state.all()):
+                metrics |= self._probes(model, visual)
+        finally:
+            model.train(training)
+        return {f"val/{key}": value for key, value in metrics.items()}
+
+    def _copy_ratios(self, parts: Sequence[dict[str, float]], weights: np.ndarray) -> dict[str, float]:
+        """Ratio of the means over all clips, not the mean of chunk ratios."""
+        ratios: dict[str, float] = {}
+        for horizon in self.config.horizons:
+            errors = np.array([values[f"z_visual_err_rollout_h{horizon}"] for values in parts])
+            copies = errors / np.array([values[f"copy_ratio_h{horizon}"] for values in parts])
+            ratios[f"copy_ratio_h{horizon}"] = float((errors * weights).sum() / (copies * weights).sum())
+        return ratios
+
+    def _probes(self, model: WorldModel, visual: Tensor) -> dict[str, float]:
+        """R2 of the state: from encoded latents, from the aligned channels, and from latents rolled out to each horizon."""
+        assert self.probe.state is not None and self.held_out.state is not None
+        fit_content = torch.cat([model.encode_content(c.obs) for c in chunks(self.probe, _CLIPS_AT_ONCE)])
+        fit_states = _rows(self.probe.state)
+        states = _rows(self.held_out.state)
+        probe = StateProbe(_rows(fit_content[..., : model.visual_dim].flatten(2)), fit_states)
+        metrics = {"state_probe_r2": float(probe.r2(_rows(visual.flatten(2)), states).mean())}
+        if not isinstance(model.config.alignment, NoAlignment):
+            aligned = StateProbe(_rows(model.aligned(fit_content)), fit_states)
+            metrics["aligned_probe_r2"] = float(aligned.r2(_rows(model.aligned(visual)), states).mean())
+        longest = max(self.config.horizons)
+        imagined = torch.cat(
+            [imagine(model, c, longest)[1][..., : model.visual_dim] for c in chunks(self.held_out, _CLIPS_AT_ONCE)]
+        )
+        for horizon in self.config.horizons:
+            truth = self.held_out.state[:, model.history_len - 1 + horizon].numpy()
+            latents = imagined[:, horizon - 1].flatten(1).cpu().numpy()
+            metrics[f"state_probe_rollout_r2_h{horizon}"] = float(probe.r2(latents, truth).mean())
+        return metrics
+
+
+def chunks(batch: Batch, size: int) -> list[Batch]:
+    """The batch in pieces of at most `size` clips."""
+    pieces: list[Batch] = []
+    for first in range(0, batch.num_clips, size):
+        rows = slice(first, first + size)
+        proprio = batch.obs.proprio
+        pieces.append(
+            Batch(
+                obs=type(batch.obs)(batch.obs.visual[rows], None if proprio is None else proprio[rows]),
+                actions=batch.actions[rows],
+                has_actions=batch.has_actions[rows],
+                state=None if batch.state is None else batch.state[rows],
+                has_state=batch.has_state[rows],
+                weights=batch.weights[rows],
+            )
+        )
+    return pieces
+
+
+def _rows(values: Tensor) -> np.ndarray:
+    return values.flatten(0, 1).cpu().numpy()

@@ -1,0 +1,37 @@
+"""What a planner sees of a world model."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from wm.contracts import Encoder
+from wm.models.world_model import WorldModel
+from wm.types import Observation
+
+
+class WorldModelDynamics:
+    """The `Dynamics` of a trained world model and its frozen encoder.
+
+    Latents are content (N, H, P, C): visual channels, then proprio. Raises ValueError for a model in training mode.
+    """
+
+    def __init__(self, encoder: Encoder, model: WorldModel) -> None:
+        if model.training:
+            raise ValueError("planning needs the model in evaluation mode: call model.eval()")
+        self.encoder = encoder
+        self.model = model
+        self.action_dim = model.action_dim
+
+    @torch.no_grad()
+    def encode(self, obs: Observation) -> Tensor:
+        """Pixels or tokens (B, T, ...) -> content (B, T, P, C)."""
+        device = next(self.model.parameters()).device
+        visual = self.encoder.encode(obs.visual) if obs.is_pixels else obs.visual
+        proprio = None if obs.proprio is None else obs.proprio.to(device)
+        return self.model.encode_content(Observation(visual.to(device), proprio))
+
+    def rollout(self, latent: Tensor, actions: Tensor) -> Tensor:
+        """Content (1 or N, 1, P, C) and actions (N, H, A F) -> content (N, H, P, C) of the frames that follow."""
+        context = latent.expand(actions.shape[0], -1, -1, -1)
+        return self.model.rollout(context, actions)

@@ -1,0 +1,24 @@
+"""Reporters that need nothing else: none, and a list."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+
+class NullReporter:
+    """Says nothing."""
+
+    def report(self, step: int, metrics: Mapping[str, float], checkpoint: Path | None = None) -> None:
+        """Discard."""
+
+
+class ListReporter:
+    """Keeps every report, for notebooks and tests."""
+
+    def __init__(self) -> None:
+        self.reports: list[tuple[int, dict[str, float], Path | None]] = []
+
+    def report(self, step: int, metrics: Mapping[str, float], checkpoint: Path | None = None) -> None:
+        """Append."""
+        self.reports.append((step, dict(metrics), checkpoint))

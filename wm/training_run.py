@@ -1,0 +1,174 @@
+"""One run assembled from its config: the same for a notebook, a debug pass and a Ray worker."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from wm.build import build_dataset, build_encoder, build_model, model_facts
+from wm.config.errors import UserError
+from wm.config.experiment import ExperimentConfig
+from wm.config.hashing import train_hash
+from wm.contracts import Encoder, Reporter
+from wm.data.atomic import write_json
+from wm.data.clip_reader import Arrays, to_batch
+from wm.data.clip_schedule import ClipSchedule
+from wm.data.dataset import Dataset
+from wm.evaluation.validation import Validator
+from wm.training.loop import Training
+from wm.types import Batch, ClipRef
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """`storage.root/runs/<train_hash>`: checkpoints, and result.json when the run is complete."""
+
+    path: Path
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where step_* folders lie."""
+        return self.path / "checkpoints"
+
+    @contextmanager
+    def lock(self, wait_s: float = 60.0) -> Iterator[None]:
+        """One trainer at a time: a worker that outlives its killed driver must not write beside its successor."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / "lock").open("w") as handle:
+            deadline = time.monotonic() + wait_s
+            while True:
+                try:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() > deadline:
+                        raise UserError(f"{self.path}: this run is being trained by another process") from None
+                    time.sleep(0.5)
+            yield
+
+    def result(self) -> dict[str, Any] | None:
+        """What a complete run ended with, or None."""
+        file = self.path / "result.json"
+        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+
+    def finish(self, result: Mapping[str, Any]) -> None:
+        """Mark the run complete."""
+        write_json(self.path / "result.json", dict(result))
+
+
+class RunClips:
+    """A run's clips and their order: what reading tasks need, without an encoder.
+
+    Args:
+        root: storage.root.
+    """
+
+    def __init__(self, config: ExperimentConfig, root: Path, encoder_fingerprint: str) -> None:
+        self.config = config
+        self.dataset: Dataset = build_dataset(config, root, encoder_fingerprint)
+        self.schedule = ClipSchedule(
+            self.dataset.train_clips(config.clip_num_frames),
+            config.train.batch_size,
+            config.train.steps_per_epoch,
+            config.seed,
+        )
+
+    @property
+    def total_steps(self) -> int:
+        """Optimiser steps of the whole run."""
+        return self.config.train.epochs * self.schedule.steps_per_epoch
+
+    def read(self, step: int, rank: int = 0, num_ranks: int = 1) -> Arrays:
+        """One rank's part of the global batch at `step`."""
+        return self.dataset.reader.read(self.schedule.shard(step, rank, num_ranks))
+
+
+class RunInputs:
+    """What a run needs: clips, encoder and folder, opened once. Raises UserError for anything that cannot work."""
+
+    def __init__(self, config: ExperimentConfig, root: Path, encoder: Encoder | None = None) -> None:
+        self.config = config
+        self.root = root
+        self.encoder = encoder or build_encoder(config.encoder)
+        self.clips = RunClips(config, root, self.encoder.fingerprint)
+        self.dataset = self.clips.dataset
+        self.total_steps = self.clips.total_steps
+        self.hash = train_hash(config, self.dataset.fingerprint, self.encoder.fingerprint)
+        self.folder = RunFolder(root / "runs" / self.hash)
+
+    def local_batches(self, start: int) -> Iterator[Batch]:
+        """Whole global batches read in this process."""
+        for step in range(start, self.total_steps):
+            yield self.encode(to_batch(self.clips.read(step)))
+
+    def encode(self, batch: Batch) -> Batch:
+        """Tokens in place of pixels, where the batch holds pixels."""
+        return encoded(self.encoder, batch)
+
+    def validator(self) -> Validator:
+        """On the same clips for every variant of one data set. Raises UserError when episodes are too short."""
+        config, evaluate = self.config, self.config.evaluate
+        history = config.model.history_len
+        held_out = self.dataset.held_out_clips(history + config.longest_horizon)
+        probe = self.dataset.probe_clips(history + 1)
+        return Validator(
+            evaluate,
+            self.batch(held_out.spread(evaluate.clips, evaluate.seed)),
+            self.batch(probe.spread(evaluate.probe_clips, evaluate.seed)),
+        )
+
+    def batch(self, refs: list[ClipRef]) -> Batch:
+        """Clips by reference, as tokens."""
+        return self.encode(to_batch(self.dataset.reader.read(refs)))
+
+    def training(
+        self,
+        reporter: Reporter,
+        batches: Callable[[int], Iterator[Batch]],
+        *,
+        keep_checkpoints: bool = True,
+        is_main: bool = True,
+        wrap: Callable[[nn.Module], nn.Module] = lambda module: module,
+        commit: str = "unknown",
+    ) -> Training:
+        """The training loop of this run."""
+        torch.set_num_threads(self.config.train.num_threads)
+        facts = {**model_facts(self.config, self.dataset, self.encoder), "train_hash": self.hash, "commit": commit}
+        return Training(
+            config=self.config.train,
+            model=build_model(self.config, facts),
+            device=pick_device(self.config.train.device),
+            total_steps=self.total_steps,
+            steps_per_epoch=self.clips.schedule.steps_per_epoch,
+            batches=batches,
+            reporter=reporter,
+            validate=self.validator().metrics if is_main else None,
+            facts=facts,
+            folder=self.folder.checkpoints if keep_checkpoints else None,
+            wrap=wrap,
+            is_main=is_main,
+        )
+
+
+def encoded(encoder: Encoder, batch: Batch) -> Batch:
+    """The batch with tokens in place of pixels."""
+    if not batch.obs.is_pixels:
+        return batch
+    observation = type(batch.obs)(encoder.encode(batch.obs.visual), batch.obs.proprio)
+    return Batch(observation, batch.actions, batch.has_actions, batch.state, batch.has_state, batch.weights)
+
+
+def pick_device(wanted: Literal["auto", "cpu", "cuda"]) -> torch.device:
+    """`auto` is a GPU where torch sees one. (Ray's own helper answers cuda:0 under fake GPUs.)"""
+    if wanted == "cpu" or (wanted == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    return torch.device("cuda")
