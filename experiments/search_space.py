@@ -1,0 +1,186 @@
+"""A search space is data: config paths, their ranges, conditions and references."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, ValidationError, model_validator
+
+from experiments.spec import Spec, metric_names
+from wm.config.base import Config
+from wm.config.errors import UserError, nearest
+from wm.config.experiment import ExperimentConfig
+from wm.config.resolve import Layer, resolve
+from wm.config.yaml import read_yaml
+
+SPACES = Path(__file__).parent.parent / "search_spaces"
+
+
+class Reference(Config):
+    """A bound that is the sampled, or else configured, value of another path."""
+
+    ref: str
+
+
+class _Parameter(Config):
+    """`when`: path -> values of it for which this parameter is sampled."""
+
+    when: dict[str, tuple[Any, ...]] = {}
+
+
+class Choice(_Parameter):
+    """One of some values."""
+
+    kind: Literal["choice"]
+    values: Annotated[tuple[Any, ...], Field(min_length=1)]
+
+
+class Number(_Parameter):
+    """A number in [low, high]; either bound may refer to another path."""
+
+    kind: Literal["int", "uniform", "loguniform"]
+    low: int | float | Reference
+    high: int | float | Reference
+
+    @model_validator(mode="after")
+    def _not_empty(self) -> Self:
+        for bound in (self.low, self.high):
+            if self.kind == "int" and isinstance(bound, float):
+                raise ValueError(f"an int range needs whole bounds, got {bound}")
+        if not isinstance(self.low, Reference):
+            if self.kind == "loguniform" and self.low <= 0:
+                raise ValueError(f"loguniform needs low above 0, got {self.low}")
+            if not isinstance(self.high, Reference) and self.low >= self.high:
+                raise ValueError(f"empty range: low {self.low}, high {self.high}")
+        return self
+
+
+Parameter = Annotated[Choice | Number, Field(discriminator="kind")]
+
+
+class SearchSpace(Config):
+    """The file format of search_spaces.
+
+    Args:
+        base: the run of the spec that is searched.
+        objectives: metric -> max or min; they replace the spec's metric.
+        prune_on: one scale-free validation metric -> max or min, for stopping early.
+        space: config path -> parameter.
+    """
+
+    name: str
+    base: str
+    objectives: Annotated[dict[str, Literal["max", "min"]], Field(min_length=1)]
+    prune_on: Annotated[dict[str, Literal["max", "min"]], Field(max_length=1)] = {}
+    space: Annotated[dict[str, Parameter], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _references_are_sampled_first(self) -> Self:
+        seen: set[str] = set()
+        for path, parameter in self.space.items():
+            for other, values in parameter.when.items():
+                if other in self.space and other not in seen:
+                    raise ValueError(f"{path}: its condition '{other}' must stand before it")
+                source = self.space.get(other)
+                if isinstance(source, Choice) and not set(values) <= set(source.values):
+                    raise ValueError(f"{path}: '{other}' is never one of {list(values)}")
+            if isinstance(parameter, Number):
+                for bound in (parameter.low, parameter.high):
+                    if isinstance(bound, Reference) and bound.ref in self.space and bound.ref not in seen:
+                        raise ValueError(f"{path}: its bound '{bound.ref}' must stand before it")
+            seen.add(path)
+        return self
+
+    def active(self, path: str, sampled: Mapping[str, Any], base: ExperimentConfig) -> bool:
+        """Whether the conditions of `path` hold for the values sampled so far."""
+        return all(
+            (sampled[other] if other in sampled else value_at_path(base, other)) in values
+            for other, values in self.space[path].when.items()
+        )
+
+    def bounds(self, path: str, sampled: Mapping[str, Any], base: ExperimentConfig) -> tuple[float, float]:
+        """(low, high) of a Number with references replaced."""
+        parameter = self.space[path]
+        if not isinstance(parameter, Number):
+            raise TypeError(f"{path} has no bounds")
+
+        def number(bound: int | float | Reference) -> float:
+            if not isinstance(bound, Reference):
+                return bound
+            found = sampled[bound.ref] if bound.ref in sampled else value_at_path(base, bound.ref)
+            if not isinstance(found, int | float):
+                raise UserError(f"{self.name}: {path}: '{bound.ref}' is {found!r}, not a number")
+            return found
+
+        low, high = number(parameter.low), number(parameter.high)
+        if low > high:
+            raise UserError(f"{self.name}: {path}: empty range: low {low}, high {high}")
+        return low, high
+
+    def corners(self, base: ExperimentConfig) -> Iterator[dict[str, Any]]:
+        """Every combination of choices and of range ends: what must resolve if anything does."""
+        yield from self._corners(list(self.space), {}, base)
+
+    def _corners(self, paths: list[str], sampled: dict[str, Any], base: ExperimentConfig) -> Iterator[dict[str, Any]]:
+        if not paths:
+            yield dict(sampled)
+            return
+        path, rest = paths[0], paths[1:]
+        if not self.active(path, sampled, base):
+            yield from self._corners(rest, sampled, base)
+            return
+        parameter = self.space[path]
+        ends = parameter.values if isinstance(parameter, Choice) else dict.fromkeys(self.bounds(path, sampled, base))
+        for value in ends:
+            yield from self._corners(rest, {**sampled, path: value}, base)
+
+
+def value_at_path(config: ExperimentConfig, path: str) -> Any:
+    """The value at a dotted path of a resolved config. Raises UserError when there is none."""
+    node: Any = config
+    for step in path.split("."):
+        if isinstance(node, Mapping):
+            node = node.get(step)
+        elif isinstance(node, Config) and step in type(node).model_fields:
+            node = getattr(node, step)
+        else:
+            raise UserError(f"{path}: the searched config has no such setting")
+    return node
+
+
+def load_space(name: str | Path) -> SearchSpace:
+    """A space file, or the name of a shipped one."""
+    shipped = {space.stem: space for space in SPACES.glob("*.yaml")}
+    file = Path(name) if Path(name).is_file() else shipped.get(str(name))
+    if file is None:
+        raise UserError(f"unknown search space '{name}'.{nearest(str(name), shipped)}")
+    tree = {"name": file.stem, **read_yaml(file)}
+    try:
+        return SearchSpace.model_validate_json(json.dumps(tree))
+    except ValidationError as error:
+        faults = (f"{'.'.join(map(str, f['loc']))}: {f['msg']}".removeprefix(": ") for f in error.errors())
+        raise UserError("\n".join(f"{file}: {fault.replace('Value error, ', '')}" for fault in faults)) from error
+
+
+def check_space(space: SearchSpace, spec: Spec) -> ExperimentConfig:
+    """Resolve every corner of `space` over the spec's base run; returns that run's config.
+
+    Raises UserError naming the space, the corner and the fault.
+    """
+    if space.base not in spec.runs:
+        raise UserError(f"{space.name}: base: no run '{space.base}' in {spec.name}.{nearest(space.base, spec.runs)}")
+    plan = next(plan for plan in spec.resolve_runs() if plan.run == space.base)
+    known = metric_names(plan.config)
+    for metric in (*space.objectives, *space.prune_on):
+        if metric not in known:
+            raise UserError(f"{space.name}: '{metric}' is never reported.{nearest(metric, known)}")
+    layers = [Layer.from_tree("spec", spec.config), Layer.from_tree("run", spec.runs[space.base])]
+    for corner in space.corners(plan.config):
+        try:
+            resolve([*layers, Layer("trial", corner)])
+        except UserError as error:
+            raise UserError(f"{space.name}: at {corner}: {error}") from error
+    return plan.config
