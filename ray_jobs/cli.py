@@ -1,0 +1,255 @@
+"""`wm`: one command for experiments on DINO world models. Heavy imports happen inside the commands."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+
+from wm.config.errors import UserError
+
+app = typer.Typer(
+    help="Train, plan with and compare DINO world models, on a laptop or a Ray cluster.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+data_app = typer.Typer(help="Make, inspect and tokenize data.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+console = Console()
+
+DEMO_SPEC = "align_vs_align_recon"
+DEMO_EPISODES, DEMO_STEPS, DEMO_FRAME_SIZE = 200, 60, 84
+
+Overrides = Annotated[
+    list[str] | None, typer.Argument(metavar="[PATH=VALUE]...", help="Config overrides, as in train.epochs=20.")
+]
+
+
+@app.command()
+def demo() -> None:
+    """Make Wall data, then train, plan with and compare three variants: about ten minutes on two cores, offline."""
+    from experiments.spec import load_spec
+    from ray_jobs.experiment import run_experiment
+    from ray_jobs.make_data import make_wall
+    from ray_jobs.runtime.progress import Narrator
+    from ray_jobs.runtime.runs import storage_root
+
+    narrator = Narrator(console)
+    out = storage_root(None) / "data" / "wall"
+    with narrator.step("Make Wall demonstrations", "episodes") as stage:
+        made = make_wall(
+            out,
+            episodes=DEMO_EPISODES,
+            steps=DEMO_STEPS,
+            frame_size=DEMO_FRAME_SIZE,
+            progress=lambda done, total: stage.update(done, total),
+        )
+        narrator.say(f"{DEMO_EPISODES} episodes in {out}" if made else f"{out} is there already")
+    spec, overrides = load_spec(DEMO_SPEC)
+    finished = run_experiment(spec, overrides, narrator)
+    total = sum(narrator.seconds.values())
+    for title, seconds in narrator.seconds.items():
+        console.print(f"  {seconds:7.1f} s  {title}", highlight=False)
+    console.print(
+        f"  {total:7.1f} s  in all. `wm ui` opens MLflow; the report is {finished.report}",
+        soft_wrap=True,
+        highlight=False,
+    )
+    _exit_on_failures(finished.failures)
+
+
+@app.command()
+def train(
+    spec: Annotated[str, typer.Argument(help="A spec file, or the name of a shipped one.")],
+    overrides: Overrides = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Only go on with runs that were started; refuse if none was.")
+    ] = False,
+    html: Annotated[Path | None, typer.Option(help="Where the report goes.")] = None,
+    seeds: Annotated[str | None, typer.Option(help="Training seeds, as in 0,1,2.")] = None,
+    episodes: Annotated[
+        int | None, typer.Option(help="Planning problems for each goal horizon (plan.episodes).")
+    ] = None,
+) -> None:
+    """Run an experiment: train every run of SPEC, plan with each, record in MLflow, compare."""
+    from experiments.spec import load_spec
+    from ray_jobs.experiment import run_experiment
+    from ray_jobs.runtime.progress import Narrator
+
+    given = [
+        *(overrides or []),
+        *_aliases(seeds=None if seeds is None else f"[{seeds}]", **{"plan.episodes": episodes}),
+    ]
+    loaded, config_overrides = load_spec(spec, given)
+    finished = run_experiment(loaded, config_overrides, Narrator(console), only_resume=resume, html=html)
+    _exit_on_failures(finished.failures)
+
+
+@app.command()
+def plan(
+    checkpoint: Annotated[Path, typer.Argument(help="A run folder or a checkpoint folder.")],
+    overrides: Overrides = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Where outcomes and videos go; default: beside the checkpoint.")
+    ] = None,
+    episodes: Annotated[
+        int | None, typer.Option(help="Planning problems for each goal horizon (plan.episodes).")
+    ] = None,
+) -> None:
+    """Plan with a trained model in simulation and report its success with an interval."""
+    from ray_jobs.plan import plan_checkpoint
+    from ray_jobs.runtime.progress import Narrator
+
+    given = [*(overrides or []), *_aliases(**{"plan.episodes": episodes})]
+    plan_checkpoint(checkpoint, given, out, Narrator(console))
+
+
+@app.command()
+def compare(
+    experiment: Annotated[
+        str, typer.Argument(help="MLflow experiment: the spec's name, unless tracking.experiment says another.")
+    ],
+    run: Annotated[str | None, typer.Option(help="Which parent run, by id or name; default: the newest.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Also write a self-contained report here.")] = None,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print the table as Markdown.")] = False,
+    tracking_uri: Annotated[str | None, typer.Option(help="tracking.uri; default: under storage.root.")] = None,
+) -> None:
+    """Print the comparison table of a recorded experiment."""
+    from experiments.comparison import compare as compare_record
+    from experiments.comparison import render_text, to_markdown
+    from experiments.ledger import read_record
+    from experiments.report import write_report
+    from experiments.tracking import Tracker
+    from ray_jobs.runtime.runs import storage_root
+    from wm.config.platform import TrackingConfig
+
+    tracker = Tracker(TrackingConfig(uri=tracking_uri), storage_root(None), experiment, must_exist=True)
+    record = read_record(tracker, run)
+    table = compare_record(record)
+    if markdown:
+        typer.echo(to_markdown(table))
+    else:
+        for renderable in render_text(table):
+            console.print(renderable)
+    if html is not None:
+        write_report(record, html)
+        console.print(f"Report: {html}", soft_wrap=True, highlight=False)
+
+
+@app.command()
+def ui(port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 5000) -> None:
+    """Open MLflow's web page on 127.0.0.1 (Ctrl-C ends it)."""
+    from ray_jobs.ui import serve_ui
+
+    raise typer.Exit(serve_ui(port, console))
+
+
+@app.command()
+def doctor() -> None:
+    """Check this machine: one line each, and what to do about each failure."""
+    from ray_jobs.doctor import diagnose
+
+    raise typer.Exit(diagnose(console))
+
+
+@data_app.command("make")
+def data_make(
+    world: Annotated[str, typer.Argument(help="wall")],
+    out: Annotated[Path, typer.Option(help="A new or empty folder.")],
+    episodes: Annotated[int, typer.Option(help="How many.")] = DEMO_EPISODES,
+    steps: Annotated[int, typer.Option(help="Env steps an episode.")] = DEMO_STEPS,
+    size: Annotated[int, typer.Option(help="Frame side in pixels.")] = DEMO_FRAME_SIZE,
+    layout: Annotated[str, typer.Option(help="fixed or random walls and doors.")] = "fixed",
+    policy: Annotated[str, typer.Option(help="wander (goes through the door now and then) or random.")] = "wander",
+    seed: Annotated[int, typer.Option(help="Of everything drawn.")] = 0,
+) -> None:
+    """Record demonstrations of a simulated world in its DINO-WM layout."""
+    from ray_jobs.make_data import make_wall
+    from ray_jobs.runtime.progress import Narrator
+    from wm.config.errors import nearest
+
+    if world != "wall":
+        raise UserError(f"WORLD: unknown world '{world}'.{nearest(world, ['wall'])}")
+    with Narrator(console).step(f"Make {world} demonstrations", "episodes") as stage:
+        made = make_wall(
+            out,
+            episodes=episodes,
+            steps=steps,
+            frame_size=size,
+            layout=layout,
+            policy=policy,
+            seed=seed,
+            progress=lambda done, total: stage.update(done, total),
+        )
+    console.print(f"{out}: {'written' if made else 'complete already'}", soft_wrap=True, highlight=False)
+
+
+@data_app.command("inspect")
+def data_inspect(
+    path: Annotated[Path, typer.Argument(help="A data folder.")],
+    sheet: Annotated[Path | None, typer.Option(help="Write a contact sheet PNG here.")] = None,
+) -> None:
+    """Say what a data set is: episodes, lengths, shapes, statistics, and what looks suspicious."""
+    from ray_jobs.inspect_data import inspect_folder
+
+    for line in inspect_folder(path, sheet):
+        console.print(line, soft_wrap=True, highlight=False)
+
+
+@data_app.command("tokenize")
+def data_tokenize(
+    path: Annotated[Path, typer.Argument(help="A data folder.")],
+    overrides: Overrides = None,
+) -> None:
+    """Encode every frame of a data set once with the frozen encoder (encoder.kind=tiny unless said otherwise)."""
+    from ray_jobs.inspect_data import tokenize_folder
+    from ray_jobs.runtime.progress import Narrator
+
+    tokenize_folder(path, overrides or [], Narrator(console))
+
+
+def _aliases(**given: Any) -> list[str]:
+    """Flags that stand for a path, as overrides."""
+    return [f"{path}={value}" for path, value in given.items() if value is not None]
+
+
+def _exit_on_failures(failures: list[str]) -> None:
+    if failures:
+        raise typer.Exit(1)
+
+
+def _on_terminate(signum: int, frame: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def main() -> None:
+    """The console script: one line for a user's mistake, a word on how to go on after Ctrl-C."""
+    signal.signal(signal.SIGTERM, _on_terminate)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    error_console = Console(stderr=True)
+    try:
+        app()
+    except UserError as error:
+        error_console.print(f"error: {error}", style="red", soft_wrap=True, highlight=False, markup=False)
+        sys.exit(2)
+    except OSError as error:
+        if error.errno != 28:
+            raise
+        error_console.print(
+            f"error: no space left on the disk ({error.filename}); free some and run the same command", soft_wrap=True
+        )
+        sys.exit(2)
+    except KeyboardInterrupt:
+        error_console.print("stopped. What is done is kept: the same command goes on from there.", highlight=False)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,125 @@
+"""Planning with one checkpoint: the same problems and the same numbers as in its experiment.
+
+python -m ray_jobs.plan wm_home/runs/HASH [path=value ...]      (or: wm plan ...)
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments.pictures import encode_mp4, side_by_side
+from experiments.spec import RunPlan
+from ray_jobs.runtime.cluster import cluster
+from ray_jobs.runtime.placement import place
+from ray_jobs.runtime.planning import PlanTask, outcome_from, solve_all
+from ray_jobs.runtime.problems import ensure_problems, problems_file
+from ray_jobs.runtime.progress import Narrator
+from ray_jobs.runtime.runs import Run, storage_root
+from wm.build import build_encoder, build_world
+from wm.config.errors import UserError
+from wm.config.experiment import ExperimentConfig
+from wm.config.hashing import eval_hash
+from wm.config.resolve import with_overrides
+from wm.config.yaml import parse_override
+from wm.data.atomic import atomic_file, write_json
+from wm.evaluation.planning import PlanOutcome, outcome_frames, planning_metrics
+from wm.evaluation.problems import load_problems
+from wm.evaluation.statistics import wilson
+from wm.training.checkpoint import find_checkpoint, read_manifest
+from wm.training_run import RunInputs
+
+CHANGEABLE = ("plan", "evaluate", "resources", "storage", "tracking")
+_GREEN, _RED = (60, 160, 80), (200, 70, 60)
+
+
+def plan_checkpoint(
+    path: Path, overrides: Sequence[str], out: Path | None, narrator: Narrator
+) -> dict[int, list[PlanOutcome]]:
+    """Plan for every problem of every goal horizon, write outcomes and a video of each, print success with its interval.
+
+    Raises UserError for an override that the checkpoint decides, or when its data are not there.
+    """
+    checkpoint = find_checkpoint(path)
+    run = _run(checkpoint, overrides)
+    with narrator.step("Read the checkpoint and draw the problems"):
+        ensure_problems(run)
+        narrator.say(f"{checkpoint}: {run.config.model.variant}, seed {run.config.seed}")
+    target = out or run.inputs.folder.path / "planning" / eval_hash(run.config, run.inputs.hash)
+    tasks: dict[PlanTask, int] = {}
+    for horizon in run.config.evaluate.grid.goal_horizons:
+        file = problems_file(run, horizon)
+        for index, problem in enumerate(load_problems(file)):
+            where = target / f"gh{horizon}" / f"{problem.id.replace('/', '_')}.json"
+            tasks[PlanTask(str(checkpoint), run.config.model_dump_json(), str(file), index, False, str(where))] = (
+                horizon
+            )
+    found: dict[PlanTask, dict[str, Any]] = {}
+    resources = run.config.resources
+    with cluster() as available:
+        placement = place(resources, available.get("CPU", 0.0), available.get("GPU", 0.0), 1)
+        with narrator.step(f"Plan, {placement.planning_actors} actors", "problems") as stage:
+
+            def done(task: PlanTask, outcome: dict[str, Any]) -> None:
+                found[task] = outcome
+                stage.update(len(found), len(tasks), note=f"{sum(o['success'] for o in found.values())} solved")
+
+            solve_all(list(tasks), placement.planning_actors, resources.problem_timeout_s, done)
+    return _report(run, tasks, found, target, narrator)
+
+
+def _run(checkpoint: Path, overrides: Sequence[str]) -> Run:
+    facts = read_manifest(checkpoint)["facts"]
+    changes: dict[str, Any] = {}
+    for key, value in map(parse_override, overrides):
+        if key.split(".", 1)[0] not in CHANGEABLE:
+            raise UserError(
+                f"{key}: the checkpoint decides this; `wm plan` takes {', '.join(f'{c}.*' for c in CHANGEABLE)}"
+            )
+        changes[key] = value
+    trained = ExperimentConfig.model_validate_json(json.dumps(facts["config"]))
+    root = storage_root(changes.get("storage.root") or trained.storage.root)
+    config = with_overrides(trained, {**changes, "storage.root": str(root)})
+    inputs = RunInputs(config, root, build_encoder(config.encoder))
+    if inputs.dataset.fingerprint != facts["data_fingerprint"]:
+        raise UserError(
+            f"{root}: its data are not those that {checkpoint} was trained on; the held-out episodes would differ"
+        )
+    return Run(RunPlan(config.model.variant, "", config.seed, config), inputs)
+
+
+def _report(
+    run: Run, tasks: dict[PlanTask, int], found: dict[PlanTask, dict[str, Any]], target: Path, narrator: Narrator
+) -> dict[int, list[PlanOutcome]]:
+    world = build_world(run.config.plan.world)
+    by_horizon: dict[int, list[PlanOutcome]] = {}
+    for task, horizon in tasks.items():
+        outcome = outcome_from(found[task])
+        by_horizon.setdefault(horizon, []).append(outcome)
+        if outcome.failure is not None:
+            narrator.say(f"{outcome.problem}: failed: {outcome.failure}")
+            continue
+        problem = load_problems(Path(task.problems))[task.index]
+        word = "success" if outcome.success else "failure"
+        frames = side_by_side(
+            {f"executed: {word}": outcome_frames(world, problem, outcome.states), "goal": problem.frame_g[None]},
+            _GREEN if outcome.success else _RED,
+        )
+        with atomic_file(target / f"gh{horizon}" / f"plan_{task.index}_{word}.mp4") as partial:
+            partial.write_bytes(encode_mp4(frames))
+    metrics: dict[str, float] = {}
+    for horizon, outcomes in by_horizon.items():
+        metrics |= planning_metrics(outcomes, horizon)
+        solved = sum(o.success for o in outcomes)
+        interval = wilson(solved, len(outcomes))
+        narrator.console.print(
+            f"goal horizon {horizon}: {solved} of {len(outcomes)} solved ({solved / len(outcomes):.0%}, 95 % Wilson interval "
+            f"{interval.low:.0%} to {interval.high:.0%})",
+            highlight=False,
+            soft_wrap=True,
+        )
+    write_json(target / "metrics.json", {k: v for k, v in metrics.items() if v == v})
+    narrator.console.print(f"Outcomes and videos: {target}", highlight=False, soft_wrap=True)
+    return by_horizon

@@ -1,0 +1,89 @@
+"""Joining a Ray cluster, or starting one of our own and ending only that."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlparse
+
+import ray
+from ray.exceptions import RayTaskError
+
+from ray_jobs.runtime.placement import machine_cpus
+from wm.config.errors import UserError
+
+_CONNECT_S = 5.0
+
+
+@contextmanager
+def cluster(cpus: int | None = None) -> Iterator[dict[str, float]]:
+    """The cluster named by RAY_ADDRESS, or a local one that ends with the block. Yields its total resources.
+
+    Raises UserError when the address does not answer.
+    """
+    address = os.environ.get("RAY_ADDRESS", "").strip()
+    folder: str | None = None
+    if address and address != "local":
+        check_answers(address)
+        try:
+            ray.init(address=address, log_to_driver=False, configure_logging=False, logging_level=logging.ERROR)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            reason = str(error).splitlines()[0][:200]
+            raise UserError(f"RAY_ADDRESS={address}: {reason}; unset RAY_ADDRESS to run on this machine") from error
+    else:
+        folder = tempfile.mkdtemp(prefix="wmray")  # short: Ray's socket paths have a limit
+        os.environ.setdefault(
+            "RAY_AUTH_MODE", "disabled"
+        )  # a local cluster would else write a token to the home folder
+        ray.init(
+            address="local",
+            num_cpus=cpus or machine_cpus(),
+            # With the dashboard off, a stopped trial leaks its placement group (RAY.md 2).
+            include_dashboard=True,
+            dashboard_host="127.0.0.1",
+            log_to_driver=False,
+            configure_logging=False,
+            logging_level=logging.ERROR,
+            _temp_dir=folder,
+        )
+    try:
+        yield ray.cluster_resources()
+    finally:
+        ray.shutdown()
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def get(reference: Any) -> Any:
+    """`ray.get`, with a person's mistake raised as the UserError it was, not as a remote traceback."""
+    try:
+        return ray.get(reference)
+    except RayTaskError as error:
+        if isinstance(error.cause, UserError):
+            raise error.cause from None
+        raise
+
+
+def check_answers(address: str) -> None:
+    """Ray itself tries an unreachable address for minutes: ask the port first."""
+    if address == "auto":
+        return
+    parsed = urlparse(address if "//" in address else f"//{address}")
+    try:
+        host, port = parsed.hostname, parsed.port
+    except ValueError:
+        host = port = None
+    if not host or not port:
+        raise UserError(f"RAY_ADDRESS={address}: expected host:port, ray://host:port, auto or local")
+    try:
+        socket.create_connection((host, port), timeout=_CONNECT_S).close()
+    except OSError as error:
+        raise UserError(
+            f"RAY_ADDRESS={address}: no answer ({error.strerror or error}); unset RAY_ADDRESS to run on this machine"
+        ) from error

@@ -1,0 +1,55 @@
+"""The planning problems of an experiment: drawn once, saved under storage.root/problems, shared by every run of a case."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ray_jobs.runtime.runs import Run
+from wm.build import build_world
+from wm.config.errors import UserError
+from wm.config.hashing import problem_hash
+from wm.evaluation.problems import dataset_problems, random_problems, save_problems
+
+
+def problems_file(run: Run, goal_horizon: int) -> Path:
+    """Where they are."""
+    key = problem_hash(run.config, run.inputs.dataset.fingerprint, goal_horizon)
+    return run.inputs.root / "problems" / f"{key}.npz"
+
+
+def ensure_problems(run: Run) -> None:
+    """Draw what is missing. Raises UserError when the held-out episodes cannot give the goals, or frames differ in size."""
+    config, dataset = run.config, run.inputs.dataset
+    _check_frame_size(run)
+    for goal_horizon in config.evaluate.grid.goal_horizons:
+        path = problems_file(run, goal_horizon)
+        if path.is_file():
+            continue
+        world = build_world(config.plan.world)
+        if config.plan.problems == "random":
+            problems = random_problems(
+                world, count=config.plan.episodes, goal_horizon=goal_horizon, seed=config.plan.seed
+            )
+        else:
+            problems = dataset_problems(
+                world,
+                dataset.sources,
+                dataset.held_out_episodes(),
+                count=config.plan.episodes,
+                goal_horizon=goal_horizon,
+                frameskip=config.data.clip.frameskip,
+                seed=config.plan.seed,
+            )
+        save_problems(path, problems)
+
+
+def _check_frame_size(run: Run) -> None:
+    """The planner sees the world's frames: they must be what the model was trained on."""
+    size = run.config.plan.world.frame_size
+    for name, source in run.inputs.dataset.sources.items():
+        height, width = source.episode(0).frames([0]).shape[1:3]
+        if (height, width) != (size, size):
+            raise UserError(
+                f"plan.world.frame_size: {size}, but frames of data.sources.{name} are {height} x {width}; say "
+                f"plan.world.frame_size={height}"
+            )

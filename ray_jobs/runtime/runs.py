@@ -1,0 +1,122 @@
+"""The runs of a spec, opened: their inputs, names and what each has come to."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from experiments.provenance import git_commit
+from experiments.spec import RunPlan, Spec
+from ray_jobs.runtime.trial import RunJob
+from wm.build import build_encoder
+from wm.config.errors import UserError
+from wm.config.experiment import ExperimentConfig
+from wm.config.hashing import eval_hash
+from wm.contracts import Encoder
+from wm.training_run import RunInputs
+
+CONTROL = "random"  # the run name of the random-action control in paths
+
+
+@dataclass
+class Run:
+    """One run of an experiment.
+
+    Args:
+        failure: why it could not be completed, or None.
+    """
+
+    plan: RunPlan
+    inputs: RunInputs
+    failure: str | None = None
+
+    @property
+    def config(self) -> ExperimentConfig:
+        """Resolved, with an absolute storage.root."""
+        return self.inputs.config
+
+    @property
+    def title(self) -> str:
+        """For people."""
+        return self.plan.title
+
+    @property
+    def name(self) -> str:
+        """For MLflow: case, seed, then the variant as a suffix."""
+        return "_".join(part for part in (self.plan.case, f"seed{self.plan.seed}", self.plan.run) if part)
+
+    @property
+    def is_complete(self) -> bool:
+        """Trained to the end."""
+        return self.inputs.folder.result() is not None
+
+    @property
+    def job(self) -> RunJob:
+        """What a trial is given."""
+        return RunJob(
+            config_json=self.config.model_dump_json(),
+            root=str(self.inputs.root),
+            hash=self.inputs.hash,
+            commit=git_commit(),
+        )
+
+    def outcome_file(self, goal_horizon: int, problem: str) -> Path:
+        """Where the outcome of one planning problem goes."""
+        folder = self.inputs.folder.path / "planning" / eval_hash(self.config, self.inputs.hash)
+        return folder / f"gh{goal_horizon}" / f"{problem.replace('/', '_')}.json"
+
+    def control_file(self, goal_horizon: int, problem: str) -> Path:
+        """Where the random control's outcome of the same problem goes: one for all variants of a data set."""
+        key = eval_hash(self.config, f"{CONTROL}/{self.inputs.dataset.fingerprint}")
+        return (
+            self.inputs.root
+            / "problems"
+            / f"{CONTROL}_{key}"
+            / f"gh{goal_horizon}"
+            / f"{problem.replace('/', '_')}.json"
+        )
+
+
+def storage_root(configured: str | None) -> Path:
+    """storage.root, else WM_HOME, else ./wm_home; absolute. Raises UserError when it cannot be written."""
+    root = Path(configured or os.environ.get("WM_HOME") or "wm_home").expanduser().absolute()
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        probe = root / f".write_{os.getpid()}"
+        probe.write_bytes(b"x")
+        probe.unlink()
+    except OSError as error:
+        raise UserError(
+            f"storage.root={root}: cannot be written ({error.strerror}); set storage.root or WM_HOME"
+        ) from error
+    return root
+
+
+def open_runs(spec: Spec, overrides: Mapping[str, Any]) -> list[Run]:
+    """Resolve and open every run of a spec. Raises UserError for whatever can be known to be wrong before any work."""
+    plans = spec.resolve_runs(overrides)
+    root = storage_root(plans[0].config.storage.root)
+    encoders: dict[str, Encoder] = {}
+    runs: list[Run] = []
+    for plan in plans:
+        config = plan.config.model_copy(update={"storage": plan.config.storage.model_copy(update={"root": str(root)})})
+        key = config.encoder.model_dump_json()
+        if key not in encoders:
+            encoders[key] = build_encoder(config.encoder)
+        inputs = RunInputs(config, root, encoders[key])
+        inputs.dataset.held_out_clips(config.model.history_len + config.longest_horizon)  # long enough, or said now
+        runs.append(Run(plan._replace(config=config), inputs))
+    _check_distinct(runs)
+    return runs
+
+
+def _check_distinct(runs: Sequence[Run]) -> None:
+    """Two runs with one hash would be one run under two names."""
+    seen: dict[str, Run] = {}
+    for run in runs:
+        other = seen.setdefault(run.inputs.hash, run)
+        if other is not run:
+            raise UserError(f"runs: '{run.title}' and '{other.title}' train exactly the same thing; make them differ")

@@ -1,0 +1,105 @@
+"""Ray Data: schedule rows -> read clips in tasks -> this rank's batches, in schedule order from any step on.
+
+Each worker streams its own part of the schedule, so that the ratio and the order of clips are exact whatever the number of
+workers (Ray Data's own splitting promises neither), and a resume only has to name a step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import ray.data
+from ray.data import DataContext, ExecutionResources
+from ray.data.block import BlockAccessor, BlockMetadata
+from ray.data.datasource import Datasource, ReadTask
+
+from wm.config.experiment import ExperimentConfig
+from wm.data.clip_reader import to_batch
+from wm.training_run import RunClips
+from wm.types import Batch
+
+STEPS_PER_TASK = 20  # rows of a block: large enough that a task's overhead vanishes, small enough to start soon
+STEPS_PER_DATASET = 2000  # rows of one Ray data set: bounds what the scheduler holds, however long the run
+
+
+@lru_cache(maxsize=4)
+def open_clips(config_json: str, root: str, encoder_fingerprint: str) -> RunClips:
+    """A process opens each run's clips once."""
+    return RunClips(ExperimentConfig.model_validate_json(config_json), Path(root), encoder_fingerprint)
+
+
+class ClipSource(NamedTuple):
+    """Which clips a task reads: plain values, so that any process can open them.
+
+    Args:
+        config_json, root, encoder_fingerprint: what `open_clips` needs.
+        rank, num_ranks: which part of each global batch.
+    """
+
+    config_json: str
+    root: str
+    encoder_fingerprint: str
+    rank: int
+    num_ranks: int
+
+
+class ClipDatasource(Datasource):
+    """Rows are steps; a read task reads the clips of its steps. One remote call for a block, none before (RAY.md 4)."""
+
+    def __init__(self, source: ClipSource, start: int, stop: int) -> None:
+        super().__init__()
+        self._source = source
+        self._spans = [(first, min(first + STEPS_PER_TASK, stop)) for first in range(start, stop, STEPS_PER_TASK)]
+
+    def estimate_inmemory_data_size(self) -> int | None:
+        """Unknown before the first block."""
+        return None
+
+    def get_read_tasks(
+        self, parallelism: int, per_task_row_limit: int | None = None, data_context: DataContext | None = None
+    ) -> list[ReadTask]:
+        """One task for each span, whatever parallelism is asked for."""
+        return [
+            ReadTask(
+                partial(_read, self._source, first, stop),
+                BlockMetadata(num_rows=stop - first, size_bytes=None, exec_stats=None),
+            )
+            for first, stop in self._spans
+        ]
+
+
+def _read(source: ClipSource, first: int, stop: int) -> Iterable[Any]:
+    clips = open_clips(source.config_json, source.root, source.encoder_fingerprint)
+    read = [clips.read(step, source.rank, source.num_ranks) for step in range(first, stop)]
+    arrays = {key: np.stack([one[key] for one in read]) for key in read[0]}
+    yield BlockAccessor.batch_to_block({"step": np.arange(first, stop), **arrays})
+
+
+def stream_batches(source: ClipSource, start: int, total_steps: int, cpus_per_task: float) -> Iterator[Batch]:
+    """One rank's batches of steps start, start + 1, ... to the end.
+
+    Args:
+        cpus_per_task: logical CPUs of a reading task.
+
+    Raises:
+        RuntimeError: Ray Data gave a step out of order.
+    """
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.execution_options.preserve_order = True
+    # Two tasks at a time: one being read, one ahead. More would take CPUs from the other runs on this machine.
+    context.execution_options.resource_limits = ExecutionResources(cpu=2 * cpus_per_task)
+    for first in range(start, total_steps, STEPS_PER_DATASET):
+        datasource = ClipDatasource(source, first, min(first + STEPS_PER_DATASET, total_steps))
+        dataset = ray.data.read_datasource(
+            datasource, num_cpus=cpus_per_task, override_num_blocks=len(datasource.get_read_tasks(1))
+        )
+        rows = dataset.iter_batches(batch_size=1, batch_format="numpy", prefetch_batches=2)
+        for expected, row in enumerate(rows, start=first):
+            if int(row["step"][0]) != expected:
+                raise RuntimeError(f"the stream gave step {int(row['step'][0])} where {expected} was due")
+            yield to_batch({key: np.array(value[0]) for key, value in row.items() if key != "step"})

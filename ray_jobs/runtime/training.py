@@ -1,0 +1,109 @@
+"""All runs of an experiment under Ray Tune, each a TorchTrainer; what they report goes to MLflow from here."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+
+from ray_jobs.runtime.placement import DRIVER_CPUS, Placement
+from ray_jobs.runtime.progress import Stage
+from ray_jobs.runtime.recording import Recorder
+from ray_jobs.runtime.runs import Run
+from ray_jobs.runtime.trial import run_trial
+
+
+class _Watcher(tune.Callback):
+    """Hears every report in the driver: one writer to MLflow, whatever dies elsewhere."""
+
+    def __init__(self, runs: Sequence[Run], recorder: Recorder, stage: Stage) -> None:
+        super().__init__()
+        self._runs = runs
+        self._recorder = recorder
+        self._stage = stage
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune saves its callbacks for a restore; we never restore one (a run resumes from its own folder)."""
+        return {}
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        run = self._runs[trial.config["index"]]
+        if "failure" in result:
+            run.failure = result["failure"]
+        elif "metrics" in result:
+            metrics = result["metrics"]
+            history = {
+                k: v for k, v in metrics.items() if k not in ("train/steps_per_s", "train/time_s", "train/epoch")
+            }
+            self._recorder.rows(run, [{"step": result["step"], "metrics": history}])
+            note = f"{metrics['train/steps_per_s']:.1f}/s"
+            self._stage.update(result["step"], run.inputs.total_steps, run.title, note)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        run = self._runs[trial.config["index"]]
+        lines = [line for line in str(trial.get_error() or "").strip().splitlines() if line.strip()]
+        run.failure = run.failure or (lines[-1].strip()[:300] if lines else "its processes died")
+
+
+def train_all(runs: Sequence[Run], placement: Placement, recorder: Recorder, stage: Stage) -> None:
+    """Train what is not complete. A run that cannot be trained has `failure` set; the others go on."""
+    waiting = [run for run in runs if not run.is_complete]
+    for run in runs:
+        total = run.inputs.total_steps
+        stage.update(0 if run in waiting else total, total, run.title, "" if run in waiting else "complete already")
+    if waiting:
+        jobs = [run.job for run in waiting]
+
+        def trainable(config: dict[str, Any]) -> None:
+            run_trial(jobs[config["index"]])
+
+        root = runs[0].inputs.root
+        # Ctrl-C must reach us, not Tune: it would return as if all had ended.
+        os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
+        os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
+        _quieten()
+        tuner = tune.Tuner(
+            tune.with_resources(trainable, {"CPU": DRIVER_CPUS}),
+            param_space={"index": tune.grid_search(list(range(len(waiting))))},
+            tune_config=tune.TuneConfig(max_concurrent_trials=placement.runs_at_once),
+            run_config=tune.RunConfig(
+                name="experiment",
+                storage_path=str(root / "ray" / "tune"),
+                callbacks=[_Watcher(waiting, recorder, stage)],
+                verbose=0,
+            ),
+        )
+        with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+            tuner.fit()
+    for run in runs:
+        _settle(run, recorder)
+
+
+def _settle(run: Run, recorder: Recorder) -> None:
+    """Everything the run's own record holds is in MLflow, once, however often it was interrupted."""
+    result = run.inputs.folder.result()
+    if result is None:
+        run.failure = run.failure or "its processes died more often than resources.max_failures allows"
+        recorder.fail(run, run.failure)
+        return
+    run.failure = None
+    recorder.rows(run, result["history"])
+    recorder.rows(run, [{"step": run.inputs.total_steps, "metrics": {"train/time_s": result["time_s"]}}])
+
+
+def _quieten() -> None:
+    for name in ("ray.tune", "ray.train", "ray.data"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def clean(root: Path) -> None:
+    """Remove Ray's own bookkeeping: nothing is resumed from it."""
+    shutil.rmtree(root / "ray", ignore_errors=True)
