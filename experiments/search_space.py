@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from experiments.spec import Spec, metric_names
 from wm.config.base import Config
@@ -44,6 +45,14 @@ class Number(_Parameter):
     kind: Literal["int", "uniform", "loguniform"]
     low: int | float | Reference
     high: int | float | Reference
+
+    @field_validator("low", "high", mode="before")
+    @classmethod
+    def _is_bound(cls, value: Any) -> Any:
+        is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        if not is_number and not isinstance(value, Mapping | Reference):
+            raise ValueError(f"expected a finite number or {{ref: path}}, got {value!r}")
+        return value
 
     @model_validator(mode="after")
     def _not_empty(self) -> Self:
@@ -85,7 +94,7 @@ class SearchSpace(Config):
                 if other in self.space and other not in seen:
                     raise ValueError(f"{path}: its condition '{other}' must stand before it")
                 source = self.space.get(other)
-                if isinstance(source, Choice) and not set(values) <= set(source.values):
+                if isinstance(source, Choice) and not all(value in source.values for value in values):
                     raise ValueError(f"{path}: '{other}' is never one of {list(values)}")
             if isinstance(parameter, Number):
                 for bound in (parameter.low, parameter.high):
@@ -102,18 +111,20 @@ class SearchSpace(Config):
         )
 
     def bounds(self, path: str, sampled: Mapping[str, Any], base: ExperimentConfig) -> tuple[float, float]:
-        """(low, high) of a Number with references replaced."""
+        """(low, high) of a Number with references replaced; whole for `int`, else floats, whatever the file wrote."""
         parameter = self.space[path]
         if not isinstance(parameter, Number):
             raise TypeError(f"{path} has no bounds")
 
         def number(bound: int | float | Reference) -> float:
             if not isinstance(bound, Reference):
-                return bound
+                return bound if parameter.kind == "int" else float(bound)
             found = sampled[bound.ref] if bound.ref in sampled else value_at_path(base, bound.ref)
-            if not isinstance(found, int | float):
-                raise UserError(f"{self.name}: {path}: '{bound.ref}' is {found!r}, not a number")
-            return found
+            expected = int if parameter.kind == "int" else int | float
+            if not isinstance(found, expected) or isinstance(found, bool):
+                wanted = "a whole number" if parameter.kind == "int" else "a number"
+                raise UserError(f"{self.name}: {path}: '{bound.ref}' is {found!r}, not {wanted}")
+            return found if parameter.kind == "int" else float(found)
 
         low, high = number(parameter.low), number(parameter.high)
         if low > high:
@@ -142,8 +153,8 @@ def value_at_path(config: ExperimentConfig, path: str) -> Any:
     """The value at a dotted path of a resolved config. Raises UserError when there is none."""
     node: Any = config
     for step in path.split("."):
-        if isinstance(node, Mapping):
-            node = node.get(step)
+        if isinstance(node, Mapping) and step in node:
+            node = node[step]
         elif isinstance(node, Config) and step in type(node).model_fields:
             node = getattr(node, step)
         else:
@@ -166,21 +177,23 @@ def load_space(name: str | Path) -> SearchSpace:
 
 
 def check_space(space: SearchSpace, spec: Spec) -> ExperimentConfig:
-    """Resolve every corner of `space` over the spec's base run; returns that run's config.
+    """Resolve every corner of `space` over the spec's base run in every case; returns that run's config in the first.
 
     Raises UserError naming the space, the corner and the fault.
     """
     if space.base not in spec.runs:
         raise UserError(f"{space.name}: base: no run '{space.base}' in {spec.name}.{nearest(space.base, spec.runs)}")
-    plan = next(plan for plan in spec.resolve_runs() if plan.run == space.base)
-    known = metric_names(plan.config)
-    for metric in (*space.objectives, *space.prune_on):
-        if metric not in known:
-            raise UserError(f"{space.name}: '{metric}' is never reported.{nearest(metric, known)}")
-    layers = [Layer.from_tree("spec", spec.config), Layer.from_tree("run", spec.runs[space.base])]
-    for corner in space.corners(plan.config):
-        try:
-            resolve([*layers, Layer("trial", corner)])
-        except UserError as error:
-            raise UserError(f"{space.name}: at {corner}: {error}") from error
-    return plan.config
+    plans = {plan.case: plan for plan in reversed(spec.resolve_runs()) if plan.run == space.base}
+    for case, plan in plans.items():
+        known = metric_names(plan.config)
+        for metric in (*space.objectives, *space.prune_on):
+            if metric not in known:
+                raise UserError(f"{space.name}: '{metric}' is never reported.{nearest(metric, known)}")
+        layers = spec.layers(case, space.base)
+        for corner in space.corners(plan.config):
+            try:
+                resolve([*layers, Layer("trial", corner)])
+            except UserError as error:
+                where = f"in case '{case}', at" if case else "at"
+                raise UserError(f"{space.name}: {where} {corner}: {error}") from error
+    return plans[next(iter(spec.cases), "")].config

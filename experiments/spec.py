@@ -94,19 +94,24 @@ class Spec(Config):
             pairs.append(Comparison(*sides))
         return tuple(pairs)
 
+    def layers(self, case: str, run: str) -> list[Layer]:
+        """What the file says of one run in one case, lowest first."""
+        return [
+            Layer.from_tree("spec", self.config),
+            Layer.from_tree(f"case '{case}'", self.cases.get(case, {})),
+            Layer.from_tree(f"run '{run}'", self.runs[run]),
+        ]
+
     def resolve_runs(self, overrides: Mapping[str, Any] | None = None) -> list[RunPlan]:
         """Every (case, run, seed) with its resolved config; `overrides` is the top layer."""
-        base = Layer.from_tree("spec", self.config)
         top = Layer.from_tree("command line", overrides or {})
         plans: list[RunPlan] = []
         for case, run, seed in itertools.product(self.cases or {"": {}}, self.runs, self.seeds):
-            layers = [
-                base,
-                Layer.from_tree(f"case '{case}'", self.cases.get(case, {})),
-                Layer.from_tree(f"run '{run}'", self.runs[run]),
-                Layer("seed", {"seed": seed}),
-                top,
-            ]
+            given = [*self.layers(case, run), top]
+            for layer in given:
+                if "seed" in layer.values:  # else runs of different seeds would be one and the same
+                    raise UserError(f"seed: a spec's own `seeds` decides it, not the {layer.name}; say seeds=[0,1]")
+            layers = [*given[:-1], Layer("seed", {"seed": seed}), top]
             config = resolve(layers)
             if not config.data.sources:
                 raise UserError("data.sources: empty; name at least one, as in data.sources.wall.path=wall")

@@ -48,11 +48,14 @@ def inspect_folder(path: Path, sheet: Path | None) -> list[str]:
         )
         lines.append(f"{name}: {columns}")
     layouts = {(float(x), float(y)) for x, y in zip(source.wall_x, source.door_y, strict=True)}
+    walls, doors = source.wall_x, source.door_y
     lines.append(
-        f"layouts {len(layouts)}: wall x {source.wall_x.min():g}..{source.wall_x.max():g}, door y {source.door_y.min():g}..{source.door_y.max():g}"
+        f"layouts {len(layouts)}: wall x {walls.min():g}..{walls.max():g}, door y {doors.min():g}..{doors.max():g}"
     )
     lines.extend(_suspicions(source, frame_shapes, worst))
-    if sheet is not None:
+    if sheet is not None and len(frame_shapes) > 1:
+        lines.append("no contact sheet: the frames have several sizes")
+    elif sheet is not None:
         _contact_sheet(source, sheet)
         lines.append(f"contact sheet: {sheet}")
     return lines

@@ -43,7 +43,8 @@ def make_wall(
         raise UserError(f"--policy: unknown policy '{policy}'.{nearest(policy, POLICIES)}")
     if layout not in ("fixed", "random"):
         raise UserError(f"--layout: '{layout}'.{nearest(layout, ('fixed', 'random'))}")
-    for name, value, least in (("episodes", episodes, 2), ("steps", steps, 2), ("size", frame_size, 14)):
+    least_values = (("episodes", episodes, 2), ("steps", steps, 2), ("size", frame_size, 14), ("seed", seed, 0))
+    for name, value, least in least_values:
         if value < least:
             raise UserError(f"--{name}: {value} is below {least}")
     recipe = {
@@ -81,7 +82,7 @@ def _prepare(out: Path, recipe: dict[str, object], frame_bytes: int) -> bool:
             changed = ", ".join(sorted(k for k in recipe if found.get(k) != recipe[k]))
             raise UserError(f"{out}: already holds another data set ({changed} differ); give another --out")
         return not (out / "states.pth").is_file()
-    if out.exists() and any(out.iterdir()):
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out}: not empty; give --out a new or an empty folder")
     _check_space(out, frame_bytes)
     write_json(file, recipe)

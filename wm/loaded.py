@@ -74,12 +74,14 @@ class LoadedModel:
     @torch.no_grad()
     def encode(self, obs: Observation, actions: Tensor) -> Tensor:
         """Pixels or tokens (B, T, ...) with normalised actions (B, T, A F) -> latent z (B, T, P, C + action)."""
-        return self.model.with_actions(self.dynamics.encode(obs), actions)
+        content = self.dynamics.encode(obs)
+        return self.model.with_actions(content, actions.to(content.device))
 
     @torch.no_grad()
     def rollout(self, obs: Observation, actions: Tensor) -> Tensor:
         """Latents (B, H, P, C) of the H frames that follow N observed ones, under L = N + H - 1 actions (B, L, A F)."""
-        return self.model.rollout(self.dynamics.encode(obs), actions)
+        content = self.dynamics.encode(obs)
+        return self.model.rollout(content, actions.to(content.device))
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import shutil
 import socket
 import tempfile
@@ -27,6 +28,9 @@ def cluster(cpus: int | None = None) -> Iterator[dict[str, float]]:
 
     Raises UserError when the address does not answer.
     """
+    if ray.is_initialized():  # a notebook or a test that has a cluster already: it stays theirs
+        yield ray.cluster_resources()
+        return
     address = os.environ.get("RAY_ADDRESS", "").strip()
     folder: str | None = None
     if address and address != "local":
@@ -38,15 +42,16 @@ def cluster(cpus: int | None = None) -> Iterator[dict[str, float]]:
             raise UserError(f"RAY_ADDRESS={address}: {reason}; unset RAY_ADDRESS to run on this machine") from error
     else:
         folder = tempfile.mkdtemp(prefix="wmray")  # short: Ray's socket paths have a limit
-        os.environ.setdefault(
-            "RAY_AUTH_MODE", "disabled"
-        )  # a local cluster would else write a token to the home folder
+        if "RAY_AUTH_MODE" not in os.environ:
+            # A token of this command's own: else Ray writes one to the home folder, or anyone here may run code in it.
+            os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
         ray.init(
             address="local",
             num_cpus=cpus or machine_cpus(),
             # With the dashboard off, a stopped trial leaks its placement group (RAY.md 2).
             include_dashboard=True,
             dashboard_host="127.0.0.1",
+            _node_ip_address="127.0.0.1",
             log_to_driver=False,
             configure_logging=False,
             logging_level=logging.ERROR,

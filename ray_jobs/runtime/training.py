@@ -81,7 +81,7 @@ def train_all(runs: Sequence[Run], placement: Placement, recorder: Recorder, sta
                 verbose=0,
             ),
         )
-        with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+        with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
             tuner.fit()
     for run in runs:
         _settle(run, recorder)

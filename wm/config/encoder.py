@@ -16,7 +16,7 @@ class TinyEncoderConfig(Config):
     image_size: PositiveInt = 84
     patch_size: PositiveInt = 14
     hidden_size: PositiveInt = 64
-    depth: PositiveInt = 4
+    depth: PositiveInt = 2
     heads: PositiveInt = 4
     seed: NonNegativeInt = 0
 

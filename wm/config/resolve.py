@@ -38,6 +38,9 @@ class Layer:
             if path in flat:
                 raise UserError(f"{path}: given twice in the {name}")
             flat[path] = value
+        for path in flat:
+            if f"{path}.kind" in flat:  # `model.proprio: none` says the kind already
+                raise UserError(f"{path}.kind: given twice in the {name}")
         return Layer(name, flat)
 
 
@@ -153,7 +156,7 @@ def _build_kind(classes: dict[str, type[Config]], own: list[_Entry], under: _Ent
     kinds = sorted([*under.get("kind", []), *own], key=lambda entry: entry.rank)
     authority = kinds[-1].authority if kinds else -1
     kind = kinds[-1].value if kinds else next(iter(classes))
-    if kind not in classes:
+    if not isinstance(kind, str) or kind not in classes:
         raise UserError(f"{path}.kind: unknown kind {kind!r} (in the {kinds[-1].layer}).{nearest(str(kind), classes)}")
     chosen = classes[kind]
     elsewhere = {name for cls in classes.values() for name in cls.model_fields}

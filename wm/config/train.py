@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from wm.config.base import Config, Fraction, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from wm.config.schedule import ConstantSchedule, ScalarSchedule
 
 
 class OptimizerConfig(Config):
-    """AdamW by part of the model (SCIENCE section 1)."""
+    """AdamW by part of the model (SCIENCE section 1).
+
+    Args:
+        schedule: multiplies every rate over training.
+    """
 
     predictor_lr: PositiveFloat = 5e-4
     embedding_lr: PositiveFloat = 5e-4  # action and proprio embeddings
     head_lr: PositiveFloat = 5e-4  # projection, alignment and reconstruction
+    schedule: ScalarSchedule = ConstantSchedule()
     weight_decay: NonNegativeFloat = 0.01
     grad_clip_norm: PositiveFloat | None = None
 
@@ -66,7 +72,7 @@ class EvaluateConfig(Config):
         probe_clips: clips used to fit the state probe.
     """
 
-    horizons: tuple[PositiveInt, ...] = (1, 5, 10)
+    horizons: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (1, 5, 10)
     clips: PositiveInt = 128
     probe_clips: PositiveInt = 512
     seed: NonNegativeInt = 0

@@ -63,5 +63,5 @@ class TokenFiles:
         path = self.path(episode)
         try:
             return np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError) as error:
             raise UserError(f"{path}: tokens missing or damaged; delete the file and run the command again") from error

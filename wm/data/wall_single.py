@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-import pickle
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -71,9 +69,9 @@ class WallSingleEpisode:
 class WallSingleSource:
     """A folder in the `wall_single` layout. Raises UserError for a missing folder or another layout."""
 
-    action_names = ("dx", "dy")
-    proprio_names = ("x", "y")
-    state_names = ("x", "y")
+    action_names: tuple[str, ...] = ("dx", "dy")
+    proprio_names: tuple[str, ...] = ("x", "y")
+    state_names: tuple[str, ...] = ("x", "y")
 
     def __init__(self, config: DinoWmSourceConfig, name: str, folder: Path) -> None:
         self.name = name
@@ -84,8 +82,15 @@ class WallSingleSource:
         states, actions = arrays["states"], arrays["actions"]
         if states.ndim != 3 or states.shape[-1] != 2:
             raise UserError(f"{folder}/states.pth: expected (episodes, T, 2), found {tuple(states.shape)}")
+        if not states.numel():
+            raise UserError(f"{folder}/states.pth: holds no episodes ({tuple(states.shape)})")
         if actions.shape != states.shape:
             raise UserError(f"{folder}/actions.pth: {tuple(actions.shape)} does not fit states {tuple(states.shape)}")
+        for key in ("door_locations", "wall_locations"):
+            if arrays[key].ndim < 2 or arrays[key].shape[:2] != states.shape[:2]:
+                raise UserError(
+                    f"{folder}/{key}.pth: {tuple(arrays[key].shape)} does not fit states {tuple(states.shape)}"
+                )
         count = min(config.episodes or len(states), len(states))
         self.states = states[:count].numpy()
         self.actions = actions[:count].numpy()
@@ -97,10 +102,11 @@ class WallSingleSource:
                 )
         self.wall_x = arrays["wall_locations"].reshape(len(states), -1)[:count, 0].numpy()
         self.door_y = arrays["door_locations"].reshape(len(states), -1)[:count, 0].numpy()
-        self.lengths = [int(states.shape[1])] * count
+        self.lengths: Sequence[int] = [int(states.shape[1])] * count
         missing = next((i for i in range(count) if not self.frame_file(i).is_file()), None)
         if missing is not None:
             raise UserError(f"{self.frame_file(missing)}: missing, but states.pth has {len(states)} episodes")
+        self.fingerprint: str = self._fingerprint()
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -113,8 +119,7 @@ class WallSingleSource:
         """The episode at `index`, opened lazily."""
         return WallSingleEpisode(self, index)
 
-    @cached_property
-    def fingerprint(self) -> str:
+    def _fingerprint(self) -> str:
         """sha256 of the numbers and of every frame file's name and size."""
         digest = hashlib.sha256(f"{self.labelled}".encode())
         for values in (self.states, self.actions, self.wall_x, self.door_y):
@@ -168,7 +173,7 @@ def _load(path: Path, mmap: bool = False) -> Tensor:
     """A tensor file, without unpickling anything but tensors."""
     try:
         value = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
-    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:
+    except Exception as error:  # damaged bytes make the unpickler raise almost anything
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         raise UserError(f"{path}: unreadable ({reason}); the file is damaged or is not a tensor") from error
     if not isinstance(value, Tensor):

@@ -15,6 +15,7 @@ from wm.config.errors import UserError
 from wm.encoders import torchvision_shim
 from wm.encoders.preprocess import preprocess
 
+_FILTER_GAIN = 5.0  # of the tiny encoder's patch filters over transformers' initial scale
 _CHUNK = 64  # images at once: bounds memory whatever the batch
 
 
@@ -60,7 +61,12 @@ class FrozenVit(nn.Module):
         return self.network(pixel_values=images).last_hidden_state[:, self.num_prefix_tokens :]
 
     def _fingerprint(self) -> str:
-        digest = hashlib.sha256(f"{self.image_size}/{self.encode_size}".encode())
+        config: Any = self.network.config
+        # The same weights compute something else with other heads: what tensors do not show belongs to it too.
+        unseen = "/".join(
+            str(getattr(config, key, None)) for key in ("num_attention_heads", "hidden_act", "layer_norm_eps")
+        )
+        digest = hashlib.sha256(f"{self.image_size}/{self.encode_size}/{unseen}".encode())
         for name, value in sorted(self.network.state_dict().items()):
             digest.update(name.encode())
             digest.update(value.detach().cpu().contiguous().numpy().tobytes())
@@ -68,7 +74,12 @@ class FrozenVit(nn.Module):
 
 
 def tiny_encoder(config: TinyEncoderConfig) -> FrozenVit:
-    """DINOv2's architecture at a few hundred thousand seeded parameters."""
+    """DINOv2's architecture at a hundred thousand seeded parameters.
+
+    Patch filters are drawn with zero mean and five times transformers' own scale, so that a flat patch is told by its position
+    alone and whatever stands out in a patch decides its token. (On Wall this raises the linear R2 of the mean token to the
+    dot's position from .64, .46 to .87, .64, and the variance over frames ninefold.)
+    """
     torchvision_shim.install()
     from transformers import Dinov2Config, Dinov2Model
 
@@ -83,27 +94,36 @@ def tiny_encoder(config: TinyEncoderConfig) -> FrozenVit:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         network = Dinov2Model(shape)
+    filters: Any = network.embeddings.patch_embeddings.projection.weight
+    with torch.no_grad():
+        filters.sub_(filters.mean(dim=(1, 2, 3), keepdim=True)).mul_(_FILTER_GAIN)
     return FrozenVit(network, config.image_size, config.image_size)
 
 
 def dinov2_encoder(config: Dinov2EncoderConfig) -> FrozenVit:
-    """Pretrained DINOv2. Raises UserError with three ways out when the weights cannot be found."""
+    """Pretrained DINOv2, in float32. Raises UserError with three ways out when weights are not found, or not whole."""
     torchvision_shim.install()
+    from safetensors import SafetensorError
     from transformers import AutoModel
 
     local = Path(config.weights).expanduser()
     looked = f"the folder {local.resolve()}" if local.is_dir() else f"the hub's cache for '{config.weights}'"
     try:
-        network = AutoModel.from_pretrained(
+        network, loaded = AutoModel.from_pretrained(
             str(local) if local.is_dir() else config.weights,
             local_files_only=local.is_dir() or _is_offline(),
             use_safetensors=True,
+            dtype=torch.float32,  # else the file's own, and tokens of half precision
+            output_loading_info=True,
         )
-    except (OSError, ValueError) as error:
+        if loaded["missing_keys"]:  # transformers fills them with random numbers and goes on
+            missing = sorted(loaded["missing_keys"])
+            raise ValueError(f"{len(missing)} of its weights are missing, as {missing[0]}")
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         reason = str(error).splitlines()[0][:160]
         raise UserError(
-            f"encoder.weights: no DINOv2 found in {looked} ({reason}). Ways out: encoder.weights=FOLDER with config.json and "
-            f"model.safetensors; download it where there is a network (HF_ENDPOINT sets a mirror) and copy the cache "
+            f"encoder.weights: no DINOv2 found in {looked} ({reason}). Ways out: encoder.weights=FOLDER with config.json "
+            f"and model.safetensors; download it where there is a network (HF_ENDPOINT sets a mirror) and copy the cache "
             f"(HF_HOME); or encoder.kind=tiny, which needs none"
         ) from error
     return FrozenVit(network, config.image_size, config.encode_size)

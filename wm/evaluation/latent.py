@@ -19,6 +19,21 @@ def rollout_errors(model: WorldModel, batch: Batch, horizons: Sequence[int]) -> 
     For each h: `z_visual_err_rollout_h{h}` = mean || z^_h - z_h ||^2, `copy_ratio_h{h}` = that over mean || z_0 - z_h ||^2, with
     z_0 the last context frame. A ratio of 1 or more: the model has learnt nothing. Scale-free, so it may cross variants.
     """
+    metrics: dict[str, float] = {}
+    for horizon, (error, copy) in zip(horizons, squared_errors(model, batch, horizons), strict=True):
+        metrics[f"z_visual_err_rollout_h{horizon}"] = error
+        metrics[f"copy_ratio_h{horizon}"] = copy_ratio(error, copy)
+    return metrics
+
+
+def copy_ratio(error: float, copy: float) -> float:
+    """error / copy, where a scene that stands still has no copy error to divide by."""
+    return error / max(copy, 1e-12)
+
+
+@torch.no_grad()
+def squared_errors(model: WorldModel, batch: Batch, horizons: Sequence[int]) -> list[tuple[float, float]]:
+    """For each horizon, mean squared error of (the rollout, the last context frame) against the encoded frame."""
     history = model.history_len
     needed = history + max(horizons)
     if batch.num_frames < needed:
@@ -26,14 +41,12 @@ def rollout_errors(model: WorldModel, batch: Batch, horizons: Sequence[int]) -> 
     content, imagined = imagine(model, batch, max(horizons))
     visual = content[..., : model.visual_dim]
     last = visual[:, history - 1]
-    metrics: dict[str, float] = {}
+    errors: list[tuple[float, float]] = []
     for horizon in horizons:
         target = visual[:, history - 1 + horizon]
         error = (imagined[:, horizon - 1, :, : model.visual_dim] - target).square().mean()
-        copy = (last - target).square().mean()
-        metrics[f"z_visual_err_rollout_h{horizon}"] = float(error)
-        metrics[f"copy_ratio_h{horizon}"] = float(error / copy.clamp_min(1e-12))
-    return metrics
+        errors.append((float(error), float((last - target).square().mean())))
+    return errors
 
 
 @torch.no_grad()

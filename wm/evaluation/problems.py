@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -112,7 +114,7 @@ def load_problems(path: Path) -> list[Problem]:
                 )
                 for number, head in enumerate(heads)
             ]
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error) as error:
         raise UserError(f"{path}: unreadable problems ({error}); delete the file and run again") from error
 
 

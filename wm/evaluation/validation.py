@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 from wm.config.model import NoAlignment
 from wm.config.train import EvaluateConfig
 from wm.evaluation.health import latent_health
-from wm.evaluation.latent import imagine, rollout_errors
+from wm.evaluation.latent import copy_ratio, imagine, squared_errors
 from wm.evaluation.probe import StateProbe
 from wm.models.world_model import WorldModel
 from wm.types import Batch
@@ -38,19 +38,8 @@ class Validator:
         training = model.training
         model.eval()
         try:
-            parts = [
-                (chunk, rollout_errors(model, chunk, self.config.horizons))
-                for chunk in chunks(self.held_out, _CLIPS_AT_ONCE)
-            ]
-            weights = np.array([chunk.num_clips for chunk, _ in parts], float)
-            metrics = {
-                key: float(np.average([values[key] for _, values in parts], weights=weights))
-                for key in parts[0][1]
-                if not key.startswith("copy_ratio")
-            }
-            metrics |= self._copy_ratios([values for _, values in parts], weights)
-            content = torch.cat([model.encode_content(c.obs) for c in chunks(self.held_out, _CLIPS_AT_ONCE)])
-            visual = content[..., : model.visual_dim]
+            metrics = self._errors(model)
+            visual = _content(model, self.held_out)[..., : model.visual_dim]
             metrics |= latent_health(visual)
             if self.held_out.state is not None and bool(self.held_out.has_state.all()):
                 metrics |= self._probes(model, visual)
@@ -58,19 +47,22 @@ class Validator:
             model.train(training)
         return {f"val/{key}": value for key, value in metrics.items()}
 
-    def _copy_ratios(self, parts: Sequence[dict[str, float]], weights: np.ndarray) -> dict[str, float]:
-        """Ratio of the means over all clips, not the mean of chunk ratios."""
-        ratios: dict[str, float] = {}
-        for horizon in self.config.horizons:
-            errors = np.array([values[f"z_visual_err_rollout_h{horizon}"] for values in parts])
-            copies = errors / np.array([values[f"copy_ratio_h{horizon}"] for values in parts])
-            ratios[f"copy_ratio_h{horizon}"] = float((errors * weights).sum() / (copies * weights).sum())
-        return ratios
+    def _errors(self, model: WorldModel) -> dict[str, float]:
+        """As `rollout_errors` of all clips at once: a ratio of means, not a mean of the pieces' ratios."""
+        pieces = list(_pieces(model, self.held_out))
+        errors = [squared_errors(model, piece, self.config.horizons) for piece in pieces]
+        means = np.average(errors, axis=0, weights=[piece.num_clips for piece in pieces])
+        metrics: dict[str, float] = {}
+        for horizon, (error, copy) in zip(self.config.horizons, means.tolist(), strict=True):
+            metrics[f"z_visual_err_rollout_h{horizon}"] = error
+            metrics[f"copy_ratio_h{horizon}"] = copy_ratio(error, copy)
+        return metrics
 
     def _probes(self, model: WorldModel, visual: Tensor) -> dict[str, float]:
         """R2 of the state: from encoded latents, from the aligned channels, and from latents rolled out to each horizon."""
-        assert self.probe.state is not None and self.held_out.state is not None
-        fit_content = torch.cat([model.encode_content(c.obs) for c in chunks(self.probe, _CLIPS_AT_ONCE)])
+        if self.probe.state is None or self.held_out.state is None:
+            raise ValueError("clips without a state have nothing to probe for")
+        fit_content = _content(model, self.probe)
         fit_states = _rows(self.probe.state)
         states = _rows(self.held_out.state)
         probe = StateProbe(_rows(fit_content[..., : model.visual_dim].flatten(2)), fit_states)
@@ -80,7 +72,7 @@ class Validator:
             metrics["aligned_probe_r2"] = float(aligned.r2(_rows(model.aligned(visual)), states).mean())
         longest = max(self.config.horizons)
         imagined = torch.cat(
-            [imagine(model, c, longest)[1][..., : model.visual_dim] for c in chunks(self.held_out, _CLIPS_AT_ONCE)]
+            [imagine(model, piece, longest)[1][..., : model.visual_dim] for piece in _pieces(model, self.held_out)]
         )
         for horizon in self.config.horizons:
             truth = self.held_out.state[:, model.history_len - 1 + horizon].numpy()
@@ -106,6 +98,16 @@ def chunks(batch: Batch, size: int) -> list[Batch]:
             )
         )
     return pieces
+
+
+def _pieces(model: WorldModel, batch: Batch) -> Iterator[Batch]:
+    """A few clips at a time, where the model is."""
+    device = next(model.parameters()).device
+    return (piece.to(device) for piece in chunks(batch, _CLIPS_AT_ONCE))
+
+
+def _content(model: WorldModel, batch: Batch) -> Tensor:
+    return torch.cat([model.encode_content(piece.obs) for piece in _pieces(model, batch)])
 
 
 def _rows(values: Tensor) -> np.ndarray:

@@ -75,6 +75,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
                 "history": checkpoint.history,
                 "sha256": {f"{name}.safetensors": _sha256(partial / f"{name}.safetensors") for name in files},
             }
+            manifest["digest"] = _digest(manifest)
             (partial / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
     except (OSError, SafetensorError) as error:
         raise UserError(
@@ -121,6 +122,9 @@ def read_manifest(path: Path) -> dict[str, Any]:
         raise UserError(
             f"{file}: checkpoint format {manifest.get('format') if isinstance(manifest, dict) else '?'}, not {FORMAT}"
         )
+    digest = manifest.pop("digest", None)
+    if digest is not None and digest != _digest(manifest):
+        raise UserError(f"{file}: damaged (its checksum differs)")
     return manifest
 
 
@@ -158,6 +162,11 @@ def restore_rng_state(state: dict[str, Tensor]) -> None:
 def _sha256(file: Path) -> str:
     with file.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def _digest(manifest: dict[str, Any]) -> str:
+    """Of the manifest itself: a flipped digit in it is as bad as one in a tensor."""
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
 def _flatten_optimizer(state: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -26,7 +26,7 @@ from wm.training.checkpoint import (
     save_checkpoint,
 )
 from wm.training.ema import WeightAverage
-from wm.training.optimizer import build_optimizer
+from wm.training.optimizer import build_optimizer, set_rates
 from wm.types import Batch
 
 LOG_EVERY_STEPS = 20
@@ -125,7 +125,9 @@ class Training:
         sums: dict[str, Tensor] = {}
         counted = 0
         for batch in batches:
-            total, parts = self._losses(batch.to(self.device), self._step / self.total_steps)
+            progress = self._step / self.total_steps
+            set_rates(self._optimizer, self.config.optimizer, progress)
+            total, parts = self._losses(batch.to(self.device), progress)
             self._optimizer.zero_grad(set_to_none=True)
             total.backward()
             self._clip_gradients()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from wm.config.schedule import value_at
 from wm.config.train import OptimizerConfig
 
 # Which part of the model is trained at which rate. A part that is missing here is an error, never left untrained.
@@ -28,8 +29,15 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Ad
         groups.setdefault(part, []).append(parameter)
     return torch.optim.AdamW(
         [
-            {"params": parameters, "lr": getattr(config, RATE_OF_PART[part]), "name": part}
+            {"params": parameters, "lr": (rate := getattr(config, RATE_OF_PART[part])), "base_lr": rate, "name": part}
             for part, parameters in groups.items()
         ],
         weight_decay=config.weight_decay,
     )
+
+
+def set_rates(optimizer: torch.optim.Optimizer, config: OptimizerConfig, progress: float) -> None:
+    """Every group's rate at `progress` in [0, 1] of training: its own times the schedule."""
+    scale = value_at(config.schedule, progress)
+    for group in optimizer.param_groups:
+        group["lr"] = group["base_lr"] * scale

@@ -2,47 +2,24 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
+from tests.golden.case import GOLDEN, load_case
+from tests.golden.worlds import check_wall_frame_224, check_wall_frames_65
 from wm.config.plan import WallWorldConfig
 from wm.envs.wall import WallWorld
-from wm.envs.wall_render import render_65, render_batch, render_float
-
-GOLDEN = Path(__file__).parents[2] / "golden" / "worlds"
+from wm.envs.wall_render import render_batch, render_float
 
 
 @pytest.mark.parametrize("case", ["wall_fixed", "wall_random"])
 def test_golden_frames_65_are_exact(case: str) -> None:
-    golden = np.load(GOLDEN / f"{case}.npz")
-    for state, wall_x, door_y, expected in zip(
-        golden["out/frames_state"],
-        golden["out/frames_wall_x"],
-        golden["out/frames_door_y"],
-        golden["out/frames_65"],
-        strict=True,
-    ):
-        expected_hwc = expected.transpose(1, 2, 0)
-        np.testing.assert_array_equal(render_65(state[None], float(wall_x), float(door_y))[0], expected_hwc)
-        np.testing.assert_array_equal(render_batch(state[None], float(wall_x), float(door_y), 65)[0], expected_hwc)
+    check_wall_frames_65(load_case(GOLDEN / "worlds" / f"{case}.npz"))
 
 
 @pytest.mark.parametrize("case", ["wall_fixed", "wall_random"])
 def test_golden_frame_224(case: str) -> None:
-    golden = np.load(GOLDEN / f"{case}.npz")
-    layout = {"wall_x": float(golden["out/frames_wall_x"][0]), "door_y": float(golden["out/frames_door_y"][0])}
-    state, expected = golden["out/frames_state"][0], golden["out/frame0_224"]
-    unrounded = render_float(state[None], layout["wall_x"], layout["door_y"], 224)[0]
-    np.testing.assert_allclose(unrounded, expected, rtol=0, atol=1e-3)
-
-    world = WallWorld(WallWorldConfig(frame_size=224))
-    world.set_layout(layout)
-    world.reset_to(state)
-    frame = world.render()
-    assert frame.dtype == np.uint8
-    assert np.abs(frame - expected).max() <= 0.5 + 1e-3
+    check_wall_frame_224(load_case(GOLDEN / "worlds" / f"{case}.npz"))
 
 
 @pytest.mark.parametrize("size", [1, 20, 64, 65, 84, 130, 224])

@@ -3,46 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from tests.golden.case import GOLDEN, Golden, assert_golden, load_case
+from tests.golden.planners import LinearDynamics
 from wm.config.plan import ObjectiveConfig
 from wm.planning import LatentObjective
-from wm.types import Observation
-
-GOLDEN = Path(__file__).parents[2] / "golden" / "dino_wm"
-
-
-@dataclass
-class LinearDynamics:
-    """s' = A s + B a; latents are (N, H, 1, D). Keeps every batch of actions it was asked about."""
-
-    A: Tensor
-    B: Tensor
-    asked: list[Tensor] = field(default_factory=list)
-    num_encoded: int = 0
-
-    @property
-    def action_dim(self) -> int:
-        return self.B.shape[1]
-
-    def encode(self, obs: Observation) -> Tensor:
-        self.num_encoded += 1
-        return obs.visual
-
-    def rollout(self, latent: Tensor, actions: Tensor) -> Tensor:
-        self.asked.append(actions.detach().clone())
-        state = latent[:, -1, 0].expand(len(actions), -1)
-        states = []
-        for action in actions.unbind(dim=1):
-            state = state @ self.A.T + action @ self.B.T
-            states.append(state)
-        return torch.stack(states, dim=1)[:, :, None]
 
 
 @dataclass
@@ -83,62 +53,12 @@ def linear_problem() -> Callable[..., LinearProblem]:
     return make
 
 
-@dataclass(frozen=True)
-class Golden:
-    """One case of tests/golden/dino_wm; `golden["out/mu"]` is a tensor."""
-
-    arrays: dict[str, np.ndarray]
-
-    def __getitem__(self, key: str) -> Tensor:
-        return torch.from_numpy(self.arrays[key])
-
-    def cfg(self, key: str) -> float:
-        return self.arrays[f"cfg/{key}"].item()
-
-    def state(self, when: str, problem: int) -> Tensor:
-        """The toy world's state (1, 1, 1, 8) of one problem: [visual, flattened | proprio]."""
-        parts = [self[f"in/{when}_visual"][problem].flatten(), self[f"in/{when}_proprio"][problem].flatten()]
-        return torch.cat(parts).view(1, 1, 1, -1)
-
-    def dynamics(self) -> LinearDynamics:
-        return LinearDynamics(self["in/A"], self["in/B"])
-
-    def objective(self) -> LatentObjective:
-        return LatentObjective(ObjectiveConfig(alpha=self.cfg("alpha")), visual_dim=6)
-
-
 @pytest.fixture
 def golden() -> Callable[[str], Golden]:
-    def load(case: str) -> Golden:
-        with np.load(GOLDEN / f"{case}.npz") as arrays:
-            return Golden({key: arrays[key] for key in arrays.files})
-
-    return load
+    return lambda name: load_case(GOLDEN / "dino_wm" / f"{name}.npz")
 
 
-@pytest.fixture
-def assert_golden() -> Callable[[Tensor, Tensor, float], None]:
+@pytest.fixture(name="assert_golden")
+def _assert_golden() -> Callable[[Tensor, Tensor, float], None]:
     """max |a - b| <= tolerance * max(1, max |reference|), as the golden README defines it."""
-
-    def check(value: Tensor, reference: Tensor, tolerance: float = 2e-6) -> None:
-        assert value.shape == reference.shape
-        assert float((value - reference).abs().max()) <= tolerance * max(1.0, float(reference.abs().max()))
-
-    return check
-
-
-@pytest.fixture
-def replay() -> Callable[[list[Tensor]], Callable[[tuple[int, ...], torch.Generator], Tensor]]:
-    """A NoiseSource that hands out recorded noise, one tensor a call."""
-
-    def source(recorded: list[Tensor]) -> Callable[[tuple[int, ...], torch.Generator], Tensor]:
-        rest = iter(recorded)
-
-        def draw(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-            noise = next(rest)
-            assert noise.shape == shape
-            return noise
-
-        return draw
-
-    return source
+    return assert_golden

@@ -8,6 +8,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from tests.golden.planners import check_cem_problem
 from wm.config.errors import UserError
 from wm.config.plan import CemConfig
 from wm.planning import CemPlanner
@@ -16,34 +17,8 @@ from wm.planning.cem import elite_indices, refit
 
 @pytest.mark.parametrize("problem", [0, 1])
 @pytest.mark.parametrize("case_name", ["cem", "cem_warmstart"])
-def test_every_iteration_is_the_reference_s(golden, assert_golden, replay, case_name, problem):
-    case = golden(case_name)
-    config = CemConfig(
-        horizon=int(case.cfg("horizon")),
-        num_samples=int(case.cfg("num_samples")),
-        num_elites=int(case.cfg("topk")),
-        num_iterations=int(case.cfg("opt_steps")),
-        init_std=case.cfg("var_scale"),
-    )
-    start = case["in/init_actions"][problem] if case_name == "cem_warmstart" else None
-    context, goal = case.state("obs0", problem), case.state("goal", problem)
-    dynamics, objective = case.dynamics(), case.objective()
-    planner = CemPlanner(config, int(case.cfg("action_dim")), noise=replay(list(case["in/noise"][:, problem])))
-    plan = planner.plan(dynamics, objective, context, goal, start, torch.Generator())
-
-    candidates = torch.stack(dynamics.asked[: config.num_iterations])
-    assert_golden(candidates, case["out/candidates"][:, problem])
-    costs = torch.stack([objective(dynamics.rollout(context, batch), goal) for batch in candidates])
-    assert_golden(costs, case["out/cost"][:, problem])
-    assert_golden(torch.tensor(plan.trace["best_cost"]), case["out/best_cost"][:, problem])
-    assert_golden(torch.tensor(plan.trace["cost"]), case["out/cost"][:, problem, 0])
-    for step, (batch, cost) in enumerate(zip(candidates, costs, strict=True)):
-        assert torch.equal(elite_indices(cost, config.num_elites), case["out/topk"][step, problem])
-        mean, std = refit(batch, cost, config.num_elites, torch.zeros(()))
-        assert_golden(mean, case["out/mu"][step, problem])
-        assert_golden(std, case["out/sigma"][step, problem])
-        assert plan.trace["std"][step] == pytest.approx(float(case["out/sigma"][step, problem].mean()), abs=2e-6)
-    assert_golden(plan.actions, case["out/plan"][problem])
+def test_every_iteration_is_the_reference_s(golden, case_name, problem):
+    check_cem_problem(golden(case_name), problem)
 
 
 def test_it_finds_the_least_squares_plan(linear_problem):

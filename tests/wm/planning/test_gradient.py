@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from tests.golden.planners import check_gradient_problem
 from wm.config.errors import UserError
 from wm.config.plan import GradientConfig
 from wm.planning import GradientPlanner
@@ -12,32 +13,8 @@ from wm.planning import GradientPlanner
 
 @pytest.mark.parametrize("problem", [0, 1])
 @pytest.mark.parametrize("case_name", ["gd", "gd_zero"])
-def test_every_step_is_the_reference_s(golden, assert_golden, replay, case_name, problem):
-    case = golden(case_name)
-    config = GradientConfig(
-        horizon=int(case.cfg("horizon")),
-        num_iterations=int(case.cfg("opt_steps")),
-        lr=case.cfg("lr"),
-        action_noise=case.cfg("action_noise"),
-    )
-    start, zero_action, noise = None, None, list(case["in/noise"][:, problem])
-    if case_name == "gd":
-        noise = [case["in/init_noise"][problem], *noise]
-    else:
-        start = case["in/init_actions"][problem]
-        zero_action = (-case["in/action_mean"] / case["in/action_std"]).tile(int(case.cfg("frameskip")))
-    dynamics = case.dynamics()
-    planner = GradientPlanner(config, int(case.cfg("action_dim")), zero_action, noise=replay(noise))
-    context, goal = case.state("obs0", problem), case.state("goal", problem)
-    plan = planner.plan(dynamics, case.objective(), context, goal, start, torch.Generator())
-
-    iterates = torch.cat(dynamics.asked)
-    assert_golden(iterates[0], case["out/actions0"][problem], 5e-6)
-    assert_golden(iterates[1:], case["out/actions"][:, problem], 5e-6)
-    assert_golden(torch.tensor(plan.trace["cost"]), case["out/loss"][:, problem], 5e-6)
-    norms = case["out/grad"][:, problem].flatten(1).norm(dim=1)
-    assert_golden(torch.tensor(plan.trace["gradient_norm"]), norms, 5e-6)
-    assert_golden(plan.actions, case["out/plan"][problem], 5e-6)
+def test_every_step_is_the_reference_s(golden, case_name, problem):
+    check_gradient_problem(golden(case_name), problem)
 
 
 def test_it_finds_the_least_squares_plan(linear_problem):

@@ -7,27 +7,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.golden.planners import check_objective
 from wm.config.plan import ObjectiveConfig
 from wm.contracts import Objective
-from wm.planning import LatentObjective, latent_cost
+from wm.planning import LatentObjective
 
 
-@pytest.mark.parametrize("frames", ["last", "all"])
-def test_the_cost_is_the_reference_s(golden, assert_golden, frames):
-    case = golden("objective")
-    costs = [
-        latent_cost(
-            case["in/pred_visual"],
-            case["in/goal_visual"],
-            case["in/pred_proprio"],
-            case["in/goal_proprio"],
-            float(alpha),
-            frames,
-            float(case.cfg("base")),
-        )
-        for alpha in case["in/alphas"]
-    ]
-    assert_golden(torch.stack(costs), case[f"out/{frames}"])
+def test_the_cost_is_the_reference_s(golden):
+    check_objective(golden("objective"))
 
 
 @pytest.mark.parametrize("frames", ["last", "all"])

@@ -1,0 +1,190 @@
+"""`make bench`: ratios within one run, as a table. Absolute figures are of this machine and this moment.
+
+python -m tests.benchmarks [name ...]
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from wm.config.model import DinoWmConfig, NoProprio, PredictorConfig
+from wm.config.plan import CemConfig, ObjectiveConfig
+from wm.models.predictor import CausalPredictor
+from wm.models.world_model import WorldModel
+from wm.planning.cem import CemPlanner
+from wm.planning.objective import LatentObjective
+
+
+class Row(NamedTuple):
+    """One comparison: seconds of both sides; ratio = slower / faster side as named."""
+
+    name: str
+    base: str
+    base_s: float
+    ours: str
+    ours_s: float
+
+
+def seconds(work: Callable[[], object], repeats: int = 5) -> float:
+    """The median of some calls after one that warms up."""
+    work()
+    taken: list[float] = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        work()
+        taken.append(time.perf_counter() - began)
+    return float(np.median(taken))
+
+
+def predictor_attention() -> Row:
+    """A training step of the predictor: attention as written in the paper against the fused kernel."""
+
+    def step(attention: str) -> Callable[[], object]:
+        torch.manual_seed(0)
+        config = PredictorConfig(depth=2, dropout=0.0, attention=attention)  # type: ignore[arg-type]
+        predictor = CausalPredictor(404, 196, 3, config)
+        latents = torch.randn(2, 3, 196, 404)
+
+        def run() -> None:
+            predictor.zero_grad(set_to_none=True)
+            predictor(latents).square().mean().backward()
+
+        return run
+
+    return Row(
+        "predictor step, H 3, 196 tokens, 2 of 6 layers, batch 2",
+        "plain attention",
+        seconds(step("plain"), 3),
+        "fused attention",
+        seconds(step("fused"), 3),
+    )
+
+
+def planning_encode_once() -> Row:
+    """CEM: the context encoded once against once for each sample."""
+    torch.manual_seed(0)
+    config = DinoWmConfig(
+        history_len=1,
+        proprio=NoProprio(),
+        predictor=PredictorConfig(depth=2, heads=4, head_dim=32, mlp_dim=256, dropout=0.0),
+    )
+    model = WorldModel(config, token_dim=64, tokens_per_frame=36, action_dim=10).eval().requires_grad_(False)
+    tokens = torch.randn(1, 1, 36, 64)
+
+    class Dynamics:
+        action_dim = 10
+
+        def encode(self, obs: object) -> torch.Tensor:
+            raise AssertionError("a planner is given its context")
+
+        def rollout(self, latent: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
+            return model.rollout(latent.expand(len(actions), -1, -1, -1), actions)
+
+    planner = CemPlanner(CemConfig(num_samples=64, num_elites=8, num_iterations=5), 10)
+    objective = LatentObjective(ObjectiveConfig(), model.visual_dim)
+
+    def plan() -> None:
+        planner.plan(Dynamics(), objective, tokens, tokens, None, torch.Generator().manual_seed(0))
+
+    def one_by_one() -> None:
+        actions = torch.randn(64, 5, 10)
+        for _ in range(5):
+            for sample in actions:
+                model.rollout(tokens, sample[None])
+
+    return Row("CEM 64 x 5, horizon 5", "samples one by one", seconds(one_by_one, 1), "batched", seconds(plan, 3))
+
+
+def token_store() -> Row:
+    """A training batch: frames through the encoder at every step against stored tokens."""
+    from experiments.spec import load_spec
+    from ray_jobs.make_data import make_wall
+    from wm.data.clip_reader import to_batch
+    from wm.training_run import RunInputs
+
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        make_wall(root / "data" / "wall", episodes=20, steps=60, frame_size=84)
+        batches: dict[str, float] = {}
+        for tokens in ("online", "store"):
+            spec, overrides = load_spec("align_vs_align_recon", [f"data.tokens={tokens}", f"storage.root={root}"])
+            inputs = RunInputs(spec.resolve_runs(overrides)[0].config, root)
+            for store in inputs.dataset.stores.values():
+                list(store.write(inputs.encoder, store.missing()))
+            batches[tokens] = seconds(lambda i=inputs: i.encode(to_batch(i.clips.read(3))), 5)
+    return Row(
+        "a batch of 32 clips ready to train on", "encoded online", batches["online"], "token store", batches["store"]
+    )
+
+
+def ray_stream() -> Row:
+    """Batches through Ray Data against reading in this process."""
+    import ray
+
+    from experiments.spec import load_spec
+    from ray_jobs.make_data import make_wall
+    from ray_jobs.runtime.cluster import cluster
+    from ray_jobs.runtime.stream import ClipSource, stream_batches
+    from wm.data.clip_reader import to_batch
+    from wm.training_run import RunInputs
+
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        make_wall(root / "data" / "wall", episodes=20, steps=60, frame_size=84)
+        spec, overrides = load_spec("align_vs_align_recon", ["train.steps_per_epoch=100", f"storage.root={root}"])
+        config = spec.resolve_runs(overrides)[0].config
+        inputs = RunInputs(config, root)
+        for store in inputs.dataset.stores.values():
+            list(store.write(inputs.encoder, store.missing()))
+        steps = 200
+        local = seconds(lambda: [to_batch(inputs.clips.read(step)) for step in range(steps)], 3)
+        source = ClipSource(config.model_dump_json(), str(root), inputs.encoder.fingerprint, 0, 1)
+        with cluster():
+            streamed = seconds(lambda: list(stream_batches(source, 0, steps, 0.2)), 3)
+        assert not ray.is_initialized()
+    return Row(
+        f"{steps} batches of 32 clips, {steps * 32 / streamed:.0f} clips/s streamed",
+        "in process",
+        local,
+        "Ray Data",
+        streamed,
+    )
+
+
+BENCHMARKS = {f.__name__: f for f in (predictor_attention, planning_encode_once, token_store, ray_stream)}
+
+
+def main(names: list[str]) -> int:
+    """Run the named benchmarks, or all."""
+    torch.set_num_threads(1)
+    console = Console()
+    unknown = set(names) - set(BENCHMARKS)
+    if unknown:
+        console.print(
+            f"error: no benchmark {', '.join(sorted(unknown))}; there are {', '.join(BENCHMARKS)}", style="red"
+        )
+        return 2
+    table = Table(title=f"torch {torch.__version__}, one thread")
+    for column in ("what", "base", "s", "ours", "s ", "base / ours"):
+        table.add_column(column, justify="right" if column.strip() in ("s", "base / ours") else "left")
+    for name in names or BENCHMARKS:
+        row = BENCHMARKS[name]()
+        table.add_row(
+            row.name, row.base, f"{row.base_s:.4f}", row.ours, f"{row.ours_s:.4f}", f"{row.base_s / row.ours_s:.2f}"
+        )
+    console.print(table)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

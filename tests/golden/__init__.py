@@ -1,0 +1,1 @@
+"""Numbers that another implementation produced, and what checks ours against them."""

@@ -1,0 +1,187 @@
+"""Our world model with the reference's weights, against the reference's latents, losses and gradients."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from tests.golden.case import Golden, assert_golden, assert_golden_gradient
+from wm.config.model import ActionConfig, DinoWmConfig, EmbeddedProprio, PredictorConfig
+from wm.models.embedding import VectorEmbedding
+from wm.models.predictor import CausalPredictor, frame_causal_mask
+from wm.models.world_model import WorldModel
+from wm.types import Batch, Observation
+
+Attention = Literal["plain", "fused"]
+
+# The reference's names of what ours calls otherwise; `predictor.*` is the same in both. Its embeddings are
+# convolutions of width 1, ours are Linear.
+OUR_NAME = {
+    "proprio_encoder.patch_embed.weight": "proprio_embedding.linear.weight",
+    "proprio_encoder.patch_embed.bias": "proprio_embedding.linear.bias",
+    "action_encoder.patch_embed.weight": "action_embedding.linear.weight",
+    "action_encoder.patch_embed.bias": "action_embedding.linear.bias",
+}
+OURS_ALONE = {"proprio_embedding.null", "action_embedding.null"}  # the reference has no rows without labels
+
+
+def our_weights(theirs: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The reference's parameters under our names and in our shapes."""
+    return {
+        OUR_NAME.get(name, name): value.squeeze(-1) if ".patch_embed.weight" in name else value
+        for name, value in theirs.items()
+    }
+
+
+def predictor_config(case: Golden, attention: Attention) -> PredictorConfig:
+    return PredictorConfig(
+        depth=case.size("depth"),
+        heads=case.size("heads"),
+        head_dim=case.size("dim_head"),
+        mlp_dim=case.size("mlp_dim"),
+        dropout=0.0,
+        attention=attention,
+    )
+
+
+def build_predictor(case: Golden, attention: Attention = "plain") -> CausalPredictor:
+    """The bare predictor of a `predictor_*` case."""
+    frames, patches = case.size("num_frames"), case.size("num_patches")
+    predictor = CausalPredictor(case.size("dim"), patches, frames, predictor_config(case, attention))
+    predictor.load_state_dict(case.under("w/"))
+    return predictor
+
+
+def build_world_model(case: Golden, attention: Attention = "plain") -> WorldModel:
+    """The whole world model of a case with channel concatenation; a weight too many or too few is an error."""
+    assert (case.cfg("concat_dim"), case.cfg("num_proprio_repeat"), case.cfg("num_action_repeat")) == (1, 1, 1)
+    config = DinoWmConfig(
+        history_len=case.size("num_hist"),
+        proprio=EmbeddedProprio(dim=case.size("proprio_emb_dim")),
+        action=ActionConfig(dim=case.size("action_emb_dim")),
+        predictor=predictor_config(case, attention),
+    )
+    model = WorldModel(
+        config,
+        token_dim=case.size("encoder_dim"),
+        tokens_per_frame=case.size("num_patches"),
+        action_dim=case.size("action_in"),
+        proprio_dim=case.size("proprio_in"),
+    )
+    missing, unexpected = model.load_state_dict(our_weights(case.under("w/")), strict=False)
+    lacking = [name for name in missing if name not in OURS_ALONE and not _unused(name, case)]
+    assert (lacking, unexpected) == ([], [])
+    return model
+
+
+def _unused(name: str, case: Golden) -> bool:
+    """The encode cases hold no predictor."""
+    return name.startswith("predictor.") and "w/predictor.pos_embedding" not in case.arrays
+
+
+def observation(case: Golden) -> Observation:
+    return Observation(case["in/visual_tokens"], case["in/proprio"])
+
+
+def batch_of(case: Golden) -> Batch:
+    """The case's clips, every one of them labelled and of weight 1, with a gradient to the visual tokens."""
+    clips = len(case["in/action"])
+    every, none = torch.ones(clips, dtype=torch.bool), torch.zeros(clips, dtype=torch.bool)
+    obs = Observation(case["in/visual_tokens"].requires_grad_(), case["in/proprio"])
+    return Batch(obs, case["in/action"], every, None, none, torch.ones(clips))
+
+
+def check_predictor(case: Golden) -> None:
+    for attention in ("plain", "fused"):
+        check_predictor_with(case, attention)
+
+
+@torch.no_grad()
+def check_predictor_with(case: Golden, attention: Attention) -> None:
+    predictor = build_predictor(case, attention)
+    patches = case.size("num_patches")
+
+    def predict(tokens: Tensor) -> Tensor:
+        return predictor(tokens.unflatten(1, (-1, patches))).flatten(1, 2)
+
+    assert torch.equal(frame_causal_mask(case.size("num_frames"), patches), case["out/mask"] == 1)
+    assert_golden(predict(case["in/x"]), case["out/y"])
+    for frames in range(1, case.size("num_frames")):
+        assert_golden(predict(case["in/x"][:, : frames * patches]), case[f"out/y_first{frames}"])
+
+
+@torch.no_grad()
+def check_embed(case: Golden) -> None:
+    for kind in ("proprio", "action"):
+        embedding = VectorEmbedding(case.size(f"{kind}_in"), case.size(f"{kind}_emb_dim"))
+        prefix = f"{kind}_embedding."
+        weights = our_weights(case.under("w/"))
+        embedding.load_state_dict(
+            {**{k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}, "null": embedding.null}
+        )
+        assert_golden(embedding(case[f"in/{kind}"]), case[f"out/{kind}_emb"])
+
+
+@torch.no_grad()
+def check_encode(case: Golden) -> None:
+    model = build_world_model(case)
+    content = model.encode_content(observation(case))
+    latent = model.encode(observation(case), case["in/action"])
+    visual, content_dim = model.visual_dim, model.content_dim
+    assert_golden(latent, case["out/z"])
+    assert torch.equal(latent[..., :visual], case["in/visual_tokens"])
+    assert torch.equal(latent[..., :visual], case["out/sep_visual"])
+    assert_golden(latent[:, :, 0, visual:content_dim], case["out/sep_proprio"])
+    assert_golden(latent[:, :, 0, content_dim:], case["out/sep_action"])
+    assert_golden(model.with_actions(content, case["in/new_action"]), case["out/z_replaced"])
+
+
+def check_loss(case: Golden) -> None:
+    for attention in ("plain", "fused"):
+        check_loss_with(case, attention)
+
+
+def check_loss_with(case: Golden, attention: Attention) -> None:
+    """Losses and the gradient of every parameter and of the visual tokens."""
+    model = build_world_model(case, attention)
+    batch = batch_of(case)
+    history, visual, content_dim = model.history_len, model.visual_dim, model.content_dim
+    latent = model.encode(batch.obs, batch.actions)
+    assert_golden(model.predictor(latent[:, :history]).detach(), case["out/z_pred"])
+
+    terms = model.losses(batch)
+    assert_golden(terms.total.detach(), case["out/loss/loss"])
+    assert_golden(terms.parts["z_loss"], case["out/loss/z_loss"])
+    assert_golden(terms.parts["z_visual_loss"], case["out/loss/z_visual_loss"])
+    proprio = (model.predict(latent[:, :history]) - latent[:, 1 : history + 1, :, :content_dim])[..., visual:]
+    assert_golden(proprio.square().mean().detach(), case["out/loss/z_proprio_loss"])
+
+    terms.total.backward()
+    parameters = dict(model.named_parameters())
+    references = our_weights(case.under("out/grad/"))
+    assert {"predictor.pos_embedding", "action_embedding.linear.weight"} <= references.keys()
+    for name, reference in references.items():
+        gradient = parameters[name].grad
+        assert gradient is not None, name
+        assert_golden_gradient(gradient, reference)
+    assert batch.obs.visual.grad is not None
+    assert_golden_gradient(batch.obs.visual.grad, case["out/grad_visual_tokens"])
+    assert not batch.obs.visual.grad[:, -1].any()
+
+
+@torch.no_grad()
+def check_rollout(case: Golden) -> None:
+    """From 1 and from 3 observed frames: every latent, with its action channels where an action is left."""
+    model = build_world_model(case)
+    actions, content_dim = case["in/action"], model.content_dim
+    for given in (1, 3):
+        reference = case[f"out/z_n{given}"]
+        context = model.encode_content(observation(case).slice(slice(given)))
+        future = model.rollout(context, actions)
+        assert future.shape[1] == actions.shape[1] - given + 1
+        content = torch.cat([context, future], dim=1)
+        assert_golden(content, reference[..., :content_dim], 5e-6)
+        assert_golden(model.with_actions(content[:, :-1], actions), reference[:, :-1], 5e-6)
+        assert_golden(content[:, :, 0, model.visual_dim :], case[f"out/proprio_n{given}"], 5e-6)

@@ -1,0 +1,54 @@
+"""The Ray Data stream is the schedule: exact, in order, for any number of ranks, from any step."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from experiments.spec import load_spec
+from ray_jobs.runtime.runs import open_runs
+from ray_jobs.runtime.stream import STEPS_PER_TASK, ClipSource, stream_batches
+from ray_jobs.runtime.tokens import encode_missing
+from tests.integration.conftest import SPEC, make_data
+from wm.data.clip_reader import to_batch
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, ray_cluster: Any) -> Any:
+    root = tmp_path_factory.mktemp("stream")
+    make_data(root)
+    spec = root / "small.yaml"
+    spec.write_text(SPEC, encoding="utf-8")
+    loaded, overrides = load_spec(spec, [f"storage.root={root}", "train.steps_per_epoch=30"])
+    runs = open_runs(loaded, overrides)
+    assert encode_missing(runs, lambda done, total: None) == 12
+    assert encode_missing(runs, lambda done, total: None) == 0
+    return runs[0]
+
+
+@pytest.mark.parametrize(("rank", "num_ranks", "start"), [(0, 1, 0), (1, 2, 0), (0, 1, STEPS_PER_TASK + 7)])
+def test_stream_is_the_schedule(run: Any, rank: int, num_ranks: int, start: int) -> None:
+    source = ClipSource(
+        run.config.model_dump_json(), str(run.inputs.root), run.inputs.encoder.fingerprint, rank, num_ranks
+    )
+    total = run.inputs.total_steps
+    streamed = list(stream_batches(source, start, total, cpus_per_task=0.2))
+    assert len(streamed) == total - start
+    for step, batch in enumerate(streamed, start=start):
+        expected = to_batch(run.inputs.clips.read(step, rank, num_ranks))
+        assert torch.equal(batch.obs.visual, expected.obs.visual)
+        assert torch.equal(batch.actions, expected.actions)
+        assert batch.state is not None and expected.state is not None and torch.equal(batch.state, expected.state)
+
+
+def test_tokens_are_what_the_encoder_gives(run: Any) -> None:
+    episode = run.inputs.dataset.sources["wall"].episode(3)
+    frames = torch.from_numpy(episode.frames(np.arange(5)))
+    tokens = run.inputs.encoder.encode(frames[None])[0].numpy().astype(np.float16)
+    assert np.array_equal(run.inputs.dataset.stores["wall"].read(3, np.arange(5)), tokens)

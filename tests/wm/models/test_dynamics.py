@@ -1,0 +1,51 @@
+"""What a planner sees of a world model."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from wm.config.encoder import TinyEncoderConfig
+from wm.contracts import Dynamics
+from wm.encoders.vit import tiny_encoder
+from wm.models.dynamics import WorldModelDynamics
+from wm.types import Observation
+
+ENCODER = TinyEncoderConfig(image_size=28, hidden_size=12, depth=1, heads=2)
+
+
+def test_it_is_the_model_s_own_rollout(make_model, make_batch):
+    model, batch = make_model("align"), make_batch(clips=4, frames=3)
+    dynamics = WorldModelDynamics(tiny_encoder(ENCODER), model)
+    assert isinstance(dynamics, Dynamics)
+    start = Observation(batch.obs.visual[:1, :1], batch.obs.proprio[:1, :1])
+    context = dynamics.encode(start)
+    assert torch.equal(context, model.encode_content(start))
+    assert not context.requires_grad
+    imagined = dynamics.rollout(context, batch.actions)
+    assert imagined.shape == (4, 3, *context.shape[2:])
+    for row in range(4):  # one context for all candidates
+        alone = model.rollout(context, batch.actions[row : row + 1])
+        torch.testing.assert_close(imagined[row : row + 1], alone, rtol=0, atol=1e-5)
+
+
+def test_pixels_go_through_the_encoder(make_model):
+    encoder, model = tiny_encoder(ENCODER), make_model("baseline")
+    frames = torch.randint(0, 256, (1, 1, 28, 28, 3), dtype=torch.uint8)
+    proprio = torch.zeros(1, 1, 3)
+    seen = WorldModelDynamics(encoder, model).encode(Observation(frames, proprio))
+    assert torch.equal(seen, model.encode_content(Observation(encoder.encode(frames), proprio)))
+
+
+def test_gradients_reach_the_actions(make_model, make_batch):
+    model, batch = make_model("align"), make_batch(clips=1)
+    dynamics = WorldModelDynamics(tiny_encoder(ENCODER), model)
+    actions = batch.actions.clone().requires_grad_()
+    dynamics.rollout(dynamics.encode(batch.obs.slice(slice(1))), actions).square().mean().backward()
+    assert actions.grad is not None
+    assert (actions.grad.abs().amax(dim=2) > 0).all()
+
+
+def test_a_model_in_training_mode_is_refused(make_model):
+    with pytest.raises(ValueError, match="evaluation mode"):
+        WorldModelDynamics(tiny_encoder(ENCODER), make_model().train())

@@ -1,0 +1,82 @@
+"""What the causal ViT promises whatever its weights."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from wm.config.model import PredictorConfig
+from wm.models.predictor import CausalPredictor, frame_causal_mask
+
+T, P, D = 3, 4, 10
+
+
+@pytest.fixture(params=["plain", "fused"])
+def predictor(request: pytest.FixtureRequest) -> CausalPredictor:
+    config = PredictorConfig(depth=2, heads=2, head_dim=4, mlp_dim=16, attention=request.param)
+    torch.manual_seed(0)
+    return CausalPredictor(D, P, T, config).eval()
+
+
+def latents(clips: int = 2) -> torch.Tensor:
+    return torch.randn(clips, T, P, D, generator=torch.Generator().manual_seed(1))
+
+
+def test_the_mask_is_blocks():
+    mask = frame_causal_mask(2, 2)
+    assert mask.int().tolist() == [[1, 1, 0, 0], [1, 1, 0, 0], [1, 1, 1, 1], [1, 1, 1, 1]]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("frame", range(T))
+def test_a_frame_changes_its_own_and_later_outputs_only(predictor, frame):
+    before, changed = latents(), latents()
+    changed[:, frame, 1] += torch.arange(D)  # one token of it; a constant would vanish in the LayerNorm
+    difference = (predictor(changed) - predictor(before)).abs().amax(dim=(0, 3))
+    assert not difference[:frame].any()
+    assert (difference[frame:] > 1e-4).all()  # every token of its own frame too, earlier ones included
+
+
+@torch.no_grad()
+def test_a_batch_is_its_clips(predictor):
+    x = latents(4)
+    torch.testing.assert_close(predictor(x), torch.cat([predictor(clip) for clip in x.split(1)]), rtol=0, atol=1e-6)
+
+
+@torch.no_grad()
+def test_a_shorter_history_is_a_prefix(predictor):
+    x = latents()
+    for frames in (1, 2):
+        torch.testing.assert_close(predictor(x[:, :frames]), predictor(x)[:, :frames], rtol=0, atol=2e-6)
+
+
+def test_more_frames_than_the_history_are_refused(predictor):
+    with pytest.raises(ValueError, match="at most 3 frames, got 4"):
+        predictor(torch.zeros(1, 4, P, D))
+
+
+def test_dropout_in_training_only(predictor):
+    x = latents()
+    assert torch.equal(predictor(x), predictor(x))
+    predictor.train()
+    assert not torch.equal(predictor(x), predictor(x))
+
+
+def test_attention_drops_weights_in_training_whichever_way_it_is_computed():
+    """Both ways drop the same share: a uniform attention over ones keeps its mean and gains a spread."""
+    for way in ("plain", "fused"):
+        config = PredictorConfig(depth=1, heads=1, head_dim=4, mlp_dim=4, dropout=0.5, attention=way)
+        predictor = CausalPredictor(4, 256, 1, config)
+        attention = predictor.transformer.layers[0][0]
+        attention.to_out = torch.nn.Identity()
+        attention.norm = torch.nn.Identity()
+        with torch.no_grad():
+            attention.to_qkv.weight[:8] = 0  # queries and keys: every weight is 1 / 256
+            attention.to_qkv.weight[8:] = torch.eye(4)
+        out = attention.train()(torch.ones(1, 256, 4), None)
+        assert out.mean().item() == pytest.approx(1.0, abs=0.05), way
+        assert out.std().item() == pytest.approx(256**-0.5, rel=0.3), way  # of 256 coins, each 0 or 2
+
+
+def test_the_mask_is_no_part_of_a_checkpoint(predictor):
+    assert "mask" not in predictor.state_dict()
