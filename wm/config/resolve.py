@@ -89,9 +89,26 @@ def resolve(layers: Iterable[Layer]) -> ExperimentConfig:
 
 
 def with_overrides(config: ExperimentConfig, overrides: Mapping[str, Any]) -> ExperimentConfig:
-    """A resolved config with a few paths changed, by the rules of a top layer."""
-    base = Layer.from_tree("saved config", config.model_dump(mode="json"))
-    return resolve([base, Layer.from_tree("command line", overrides)])
+    """A resolved config with a few paths changed, by the rules of a top layer.
+
+    Where a kind is changed, values that were only the old kind's defaults do not follow: the new kind has its own.
+    """
+    top = Layer.from_tree("command line", overrides)
+    base = dict(Layer.from_tree("saved config", config.model_dump(mode="json")).values)
+    for path in top.values:
+        section = path.removesuffix(".kind")
+        node: Any = config
+        for step in section.split("."):
+            node = cast(Mapping[str, Any], node).get(step) if isinstance(node, Mapping) else getattr(node, step, None)
+        if isinstance(node, Config) and "kind" in type(node).model_fields:
+            for name, info in type(node).model_fields.items():
+                if name != "kind" and getattr(node, name) == info.default:
+                    base = {key: value for key, value in base.items() if not _is_at(key, f"{section}.{name}")}
+    return resolve([Layer("saved config", base), top])
+
+
+def _is_at(path: str, section: str) -> bool:
+    return path == section or path.startswith(f"{section}.")
 
 
 def _flatten(tree: Mapping[str, Any], prefix: str) -> Iterable[tuple[str, Any]]:

@@ -19,8 +19,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
     try:
         yield partial
-        with partial.open("rb") as handle:
-            os.fsync(handle.fileno())
+        _sync(partial)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
@@ -34,6 +33,9 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     partial.mkdir()
     try:
         yield partial
+        for file in partial.rglob("*"):  # a rename may reach the disk before the contents do
+            if file.is_file():
+                _sync(file)
         if path.exists():
             shutil.rmtree(path)
         partial.replace(path)
@@ -46,3 +48,8 @@ def write_json(path: Path, value: Any) -> None:
     text = json.dumps(value, indent=1, allow_nan=False)
     with atomic_file(path) as partial:
         partial.write_text(text, encoding="utf-8")
+
+
+def _sync(file: Path) -> None:
+    with file.open("rb") as handle:
+        os.fsync(handle.fileno())

@@ -238,5 +238,7 @@ def test_a_saved_config_is_the_same_config(variant):
     config = resolved({"model.variant": variant, "data.sources.w.path": "x", "model.proprio": "none"})
     assert ExperimentConfig.model_validate_json(config.model_dump_json()) == config
     assert with_overrides(config, {}) == config
-    mppi = with_overrides(config, {"plan.planner.kind": "mppi"}).plan.planner
-    assert mppi == MppiConfig(num_iterations=CemConfig().num_iterations)  # shared keys survive, defaults among them
+    # A new kind has its own defaults; what was chosen for the old one survives where the new one has it.
+    assert with_overrides(config, {"plan.planner.kind": "mppi"}).plan.planner == MppiConfig()
+    longer = with_overrides(config, {"plan.planner.horizon": 7})
+    assert with_overrides(longer, {"plan.planner": "mppi"}).plan.planner == MppiConfig(horizon=7)
