@@ -10,7 +10,7 @@ help: ## this list
 setup: ## make .venv from the lock (a second time: nothing to do, no network)
 	@PYTHON="$(PYTHON)" sh scripts/setup.sh
 
-demo: setup ## train, plan and compare two small variants on this machine
+demo: setup ## make data, train six small runs, plan with each, compare: the main job
 	@$(BIN)/wm demo
 
 test: setup ## all tests but those that need a GPU or the network (quick ones only: .venv/bin/pytest)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import secrets
 import shutil
 import socket
 import tempfile
@@ -42,9 +41,6 @@ def cluster(cpus: int | None = None) -> Iterator[dict[str, float]]:
             raise UserError(f"RAY_ADDRESS={address}: {reason}; unset RAY_ADDRESS to run on this machine") from error
     else:
         folder = tempfile.mkdtemp(prefix="wmray")  # short: Ray's socket paths have a limit
-        if "RAY_AUTH_MODE" not in os.environ:
-            # A token of this command's own: else Ray writes one to the home folder, or anyone here may run code in it.
-            os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
         ray.init(
             address="local",
             num_cpus=cpus or machine_cpus(),
@@ -56,6 +52,11 @@ def cluster(cpus: int | None = None) -> Iterator[dict[str, float]]:
             configure_logging=False,
             logging_level=logging.ERROR,
             _temp_dir=folder,
+            # Ray ends idle processes beyond one a CPU after a second; a new one imports torch for seconds at every task.
+            _system_config={
+                "num_workers_soft_limit": (cpus or machine_cpus()) + 2,
+                "idle_worker_killing_time_threshold_ms": 30_000,
+            },
         )
     try:
         yield ray.cluster_resources()

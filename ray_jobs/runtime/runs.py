@@ -61,6 +61,9 @@ class Run:
             root=str(self.inputs.root),
             hash=self.inputs.hash,
             commit=git_commit(),
+            encoder_fingerprint=self.inputs.encoder.fingerprint,
+            token_dim=self.inputs.encoder.dim,
+            token_grid=self.inputs.encoder.grid,
         )
 
     def outcome_file(self, goal_horizon: int, problem: str) -> Path:

@@ -7,6 +7,7 @@ workers (Ray Data's own splitting promises neither), and a resume only has to na
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,7 +24,7 @@ from wm.training_run import RunClips
 from wm.types import Batch
 
 STEPS_PER_TASK = 20  # rows of a block: large enough that a task's overhead vanishes, small enough to start soon
-STEPS_PER_DATASET = 2000  # rows of one Ray data set: bounds what the scheduler holds, however long the run
+SPAN_BYTES = 128 * 2**20  # of one span; two are in the object store at a time
 
 
 @lru_cache(maxsize=4)
@@ -82,24 +83,46 @@ def _read(source: ClipSource, first: int, stop: int) -> Iterable[Any]:
 def stream_batches(source: ClipSource, start: int, total_steps: int, cpus_per_task: float) -> Iterator[Batch]:
     """One rank's batches of steps start, start + 1, ... to the end.
 
+    Spans of steps are read whole, one ahead of the one in use. Ray Data's streaming executor would instead keep a thread of
+    this process busy all the time that reading is ahead of training (a third of a core here, and the interpreter's lock).
+
     Args:
         cpus_per_task: logical CPUs of a reading task.
 
     Raises:
         RuntimeError: Ray Data gave a step out of order.
     """
+    spans = _spans(source, start, total_steps)
+    with ThreadPoolExecutor(max_workers=1) as reader:
+        coming = [reader.submit(_read_span, source, first, stop, cpus_per_task) for first, stop in spans[:1]]
+        for number, (first, _) in enumerate(spans):
+            dataset = coming.pop().result()
+            if number + 1 < len(spans):
+                coming.append(reader.submit(_read_span, source, *spans[number + 1], cpus_per_task))
+            rows = dataset.iter_batches(batch_size=1, batch_format="numpy", prefetch_batches=0)
+            for expected, row in enumerate(rows, start=first):
+                if int(row["step"][0]) != expected:
+                    raise RuntimeError(f"the stream gave step {int(row['step'][0])} where {expected} was due")
+                yield to_batch({key: np.array(value[0]) for key, value in row.items() if key != "step"})
+
+
+def _spans(source: ClipSource, start: int, total_steps: int) -> list[tuple[int, int]]:
+    """The first span is one task, so that training starts soon; the others fill SPAN_BYTES."""
+    if start >= total_steps:
+        return []
+    clips = open_clips(source.config_json, source.root, source.encoder_fingerprint)
+    step_bytes = sum(array.nbytes for array in clips.read(start, source.rank, source.num_ranks).values())
+    steps = max(SPAN_BYTES // max(step_bytes, 1), STEPS_PER_TASK)
+    first = min(start + STEPS_PER_TASK, total_steps)
+    return [(start, first), *((low, min(low + steps, total_steps)) for low in range(first, total_steps, steps))]
+
+
+def _read_span(source: ClipSource, start: int, stop: int, cpus_per_task: float) -> ray.data.Dataset:
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.execution_options.preserve_order = True
-    # Two tasks at a time: one being read, one ahead. More would take CPUs from the other runs on this machine.
-    context.execution_options.resource_limits = ExecutionResources(cpu=2 * cpus_per_task)
-    for first in range(start, total_steps, STEPS_PER_DATASET):
-        datasource = ClipDatasource(source, first, min(first + STEPS_PER_DATASET, total_steps))
-        dataset = ray.data.read_datasource(
-            datasource, num_cpus=cpus_per_task, override_num_blocks=len(datasource.get_read_tasks(1))
-        )
-        rows = dataset.iter_batches(batch_size=1, batch_format="numpy", prefetch_batches=2)
-        for expected, row in enumerate(rows, start=first):
-            if int(row["step"][0]) != expected:
-                raise RuntimeError(f"the stream gave step {int(row['step'][0])} where {expected} was due")
-            yield to_batch({key: np.array(value[0]) for key, value in row.items() if key != "step"})
+    # One task at a time for each run: more would take CPUs from the other runs on this machine.
+    context.execution_options.resource_limits = ExecutionResources(cpu=cpus_per_task)
+    datasource = ClipDatasource(source, start, stop)
+    blocks = len(datasource.get_read_tasks(1))
+    return ray.data.read_datasource(datasource, num_cpus=cpus_per_task, override_num_blocks=blocks).materialize()

@@ -29,6 +29,7 @@ from ray.tune.integration.ray_train import TuneReportCallback
 from ray_jobs.runtime.stream import ClipSource, stream_batches
 from wm.config.errors import UserError
 from wm.config.experiment import ExperimentConfig
+from wm.data.token_files import StoredTokens
 from wm.training_run import RunFolder, RunInputs
 from wm.types import Batch
 
@@ -40,6 +41,9 @@ class RunJob(TypedDict):
     root: str
     hash: str
     commit: str
+    encoder_fingerprint: str
+    token_dim: int
+    token_grid: tuple[int, int]
 
 
 class TrainReporter:
@@ -76,7 +80,9 @@ def _train(job: RunJob) -> None:
     context = ray.train.get_context()
     rank, num_ranks = context.get_world_rank(), context.get_world_size()
     config = ExperimentConfig.model_validate_json(job["config_json"])
-    inputs = RunInputs(config, Path(job["root"]))
+    # With stored tokens a worker needs no network, nor the seconds that importing transformers takes.
+    stored = StoredTokens(job["token_dim"], job["token_grid"], job["encoder_fingerprint"])
+    inputs = RunInputs(config, Path(job["root"]), stored if config.data.tokens == "store" else None)
     if inputs.hash != job["hash"]:
         raise UserError(f"{inputs.root}: data or encoder changed since this run was planned; run the command again")
     source = ClipSource(job["config_json"], job["root"], inputs.encoder.fingerprint, rank, num_ranks)

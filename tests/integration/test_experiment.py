@@ -79,13 +79,16 @@ def test_record_table_and_report(finished: Finished) -> None:
     assert len(finished.record.runs[0].successes["plan/success_rate_gh3"]) == 3
     assert len(finished.record.controls["wall"]["plan/success_rate_gh3"]) == 3
     page = finished.report.read_text(encoding="utf-8")
-    assert "align_recon" in page and "video/mp4" in page and "http" not in page.replace("http-equiv", "")
+    assert "align_recon" in page
+    assert "video/mp4" in page
+    assert "http" not in page.replace("http-equiv", "")
 
 
 def test_the_same_command_again_does_nothing_twice(root: Path, finished: Finished) -> None:
     checkpoints = {path: path.stat().st_mtime_ns for path in root.glob("runs/*/checkpoints/*/checkpoint.json")}
     outcomes = {path: path.stat().st_mtime_ns for path in root.glob("runs/*/planning/**/*.json")}
-    assert checkpoints and outcomes
+    assert checkpoints
+    assert outcomes
     again = run(root)
     assert [r.metrics for r in again.record.runs] == [r.metrics for r in finished.record.runs]
     assert {path: path.stat().st_mtime_ns for path in checkpoints} == checkpoints
@@ -116,5 +119,6 @@ def test_checkpoint_alone_gives_the_same_plan_in_a_fresh_process(root: Path, fin
         for _ in range(2)
     ]
     torch.set_num_threads(1)
-    assert plans[0].stdout == plans[1].stdout and len(plans[0].stdout) > 100
+    assert plans[0].stdout == plans[1].stdout
+    assert len(plans[0].stdout) > 100
     assert record.config["model"]["variant"] == "align_recon"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -44,7 +43,9 @@ def test_stream_is_the_schedule(run: Any, rank: int, num_ranks: int, start: int)
         expected = to_batch(run.inputs.clips.read(step, rank, num_ranks))
         assert torch.equal(batch.obs.visual, expected.obs.visual)
         assert torch.equal(batch.actions, expected.actions)
-        assert batch.state is not None and expected.state is not None and torch.equal(batch.state, expected.state)
+        assert batch.state is not None
+        assert expected.state is not None
+        assert torch.equal(batch.state, expected.state)
 
 
 def test_tokens_are_what_the_encoder_gives(run: Any) -> None:

@@ -24,6 +24,19 @@ def token_key(source_fingerprint: str, encoder_fingerprint: str) -> str:
     return hashlib.sha256(f"float16/{source_fingerprint}/{encoder_fingerprint}".encode()).hexdigest()[:16]
 
 
+class StoredTokens:
+    """Stands for an encoder whose tokens are all stored: a run that reads them needs its shape and name, not its network."""
+
+    def __init__(self, dim: int, grid: tuple[int, int], fingerprint: str) -> None:
+        self.dim = dim
+        self.grid = grid
+        self.fingerprint = fingerprint
+
+    def encode(self, frames: torch.Tensor) -> torch.Tensor:
+        """Raises RuntimeError: there is nothing here to encode with."""
+        raise RuntimeError("these tokens are read from their store; build the encoder to encode new frames")
+
+
 class TokenFiles:
     """Reads and writes the tokens of one source under one encoder. Many may read; each file is written atomically."""
 

@@ -112,13 +112,18 @@ class WorldModel(nn.Module):
         """
         frames = context.shape[1]
         latent = self.with_actions(context, actions[:, :frames], has_actions)
-        imagined: list[Tensor] = []
-        for step in range(frames, actions.shape[1] + 1):
-            content = self.predict(latent[:, -self.history_len :])[:, -1:]
-            imagined.append(content)
-            if step < actions.shape[1]:
-                nxt = self.with_actions(content, actions[:, step : step + 1], has_actions)
-                latent = torch.cat([latent, nxt], dim=1)
+        first = self.predict(latent[:, -self.history_len :])[:, -1:]
+        return self._continue(latent, first, actions, has_actions)
+
+    def _continue(
+        self, latent: Tensor, first: Tensor, actions: Tensor, has_actions: Tensor | None
+    ) -> Float[Tensor, "B H P C"]:
+        """The rollout of a context latent whose next content is predicted already."""
+        imagined = [first]
+        for step in range(latent.shape[1], actions.shape[1]):
+            nxt = self.with_actions(imagined[-1], actions[:, step : step + 1], has_actions)
+            latent = torch.cat([latent, nxt], dim=1)
+            imagined.append(self.predict(latent[:, -self.history_len :])[:, -1:])
         return torch.cat(imagined, dim=1)
 
     def aligned(self, content: Float[Tensor, "B T P C"]) -> Float[Tensor, "B T K"]:
@@ -141,7 +146,7 @@ class WorldModel(nn.Module):
             visual = self.visual_dim
             parts["z_visual_loss"] = prediction_loss(predicted[..., :visual], target[..., :visual], batch.weights)
         if self.rollout_horizon > 1:
-            parts["rollout_loss"] = self._rollout_loss(content, batch)
+            parts["rollout_loss"] = self._rollout_loss(content, latent, predicted, batch)
             total = total + parts["rollout_loss"]
         alignment = self.config.alignment
         if not isinstance(alignment, NoAlignment):
@@ -154,11 +159,11 @@ class WorldModel(nn.Module):
             total = total + value_at(reconstruction.weight, progress) * parts["reconstruction_loss"]
         return LossTerms(total, {name: value.detach() for name, value in parts.items()})
 
-    def _rollout_loss(self, content: Tensor, batch: Batch) -> Tensor:
-        """Sum of MSEs of the rolled-out steps 2..k, gradient through the rollout."""
+    def _rollout_loss(self, content: Tensor, latent: Tensor, predicted: Tensor, batch: Batch) -> Tensor:
+        """Sum of MSEs of the rolled-out steps 2..k, gradient through the rollout, whose first step is the teacher-forced one."""
         history, horizon = self.history_len, self.rollout_horizon
         actions = batch.actions[:, : history + horizon - 1]
-        imagined = self.rollout(content[:, :history], actions, batch.has_actions)
+        imagined = self._continue(latent[:, :history], predicted[:, -1:], actions, batch.has_actions)
         target = content[:, history : history + horizon]
         steps = [
             prediction_loss(imagined[:, k : k + 1], target[:, k : k + 1], batch.weights) for k in range(1, horizon)
