@@ -27,7 +27,8 @@ class Stage:
         self.title = title
         self._unit = unit
         self._console = console
-        self._began = self._said = time.monotonic()
+        self._said = time.monotonic()
+        self._first: tuple[float, float] | None = None
         self._parts: dict[str, tuple[float, float]] = {}
         self._notes: dict[str, str] = {}
         self._tasks: dict[str, TaskID] = {}
@@ -57,8 +58,14 @@ class Stage:
 
     def _line(self) -> str:
         done, total = (sum(values) for values in zip(*self._parts.values(), strict=True))
-        passed = time.monotonic() - self._began
-        left = f", about {format_s(passed * (total - done) / done)} left" if done else ""
+        now = time.monotonic()
+        # The rate since the first sign of work: starting processes says nothing about how long the work takes.
+        if self._first is None and done > 0:
+            self._first = (now, done)
+        left = ""
+        if self._first is not None and done > self._first[1]:
+            rate = (done - self._first[1]) / (now - self._first[0])
+            left = f", about {format_s((total - done) / rate)} left"
         notes = "; ".join(f"{part} {note}" for part, note in self._notes.items() if part and note)
         return f"  {self.title}: {done:g} of {total:g} {self._unit}{left}{f' ({notes})' if notes else ''}"
 

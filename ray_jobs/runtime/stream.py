@@ -24,7 +24,7 @@ from wm.training_run import RunClips
 from wm.types import Batch
 
 STEPS_PER_TASK = 20  # rows of a block: large enough that a task's overhead vanishes, small enough to start soon
-SPAN_BYTES = 128 * 2**20  # of one span; two are in the object store at a time
+SPAN_BYTES = 32 * 2**20  # of one span; two are in the object store at a time
 
 
 @lru_cache(maxsize=4)
