@@ -25,7 +25,7 @@ def read_record(tracker: Tracker, parent: str | None = None) -> ExperimentRecord
     found = client.search_runs([tracker.experiment_id], "tags.`wm.role` = 'experiment'", order_by=["start_time DESC"])
     chosen = [run for run in found if parent in (None, run.info.run_id, run.info.run_name)]
     if not chosen:
-        names = [run.info.run_name for run in found]
+        names = [str(run.info.run_name) for run in found]
         raise UserError(
             f"{tracker.experiment}: no experiment run '{parent or ''}' recorded.{nearest(str(parent), names)}"
         )
@@ -37,7 +37,7 @@ def read_record(tracker: Tracker, parent: str | None = None) -> ExperimentRecord
     runs = [_run_record(client, child) for child in children]
     runs.sort(key=lambda run: (run.case, json.loads(tags["wm.runs"]).index(run.variant), run.seed))
     return ExperimentRecord(
-        name=head.info.run_name,
+        name=str(head.info.run_name),
         question=tags["wm.question"],
         reference=tags["wm.reference"],
         compare=json.loads(tags["wm.compare"]),
@@ -68,7 +68,7 @@ def _run_record(client: Any, run: Any) -> RunRecord:
         variant=tags["variant"],
         case=tags["case"],
         seed=int(tags["seed"]),
-        status=_STATUS.get(run.info.status, run.info.status.lower()),
+        status=_STATUS.get(run.info.status, str(run.info.status).lower()),
         failure=tags.get("failure"),
         metrics=dict(run.data.metrics),
         history=history,

@@ -101,13 +101,13 @@ def _report(
         if outcome.failure is not None:
             narrator.say(f"{outcome.problem}: failed: {outcome.failure}")
             continue
-        problem = load_problems(Path(task.problems))[task.index]
+        problem = load_problems(Path(task.problems))[task.number]
         word = "success" if outcome.success else "failure"
         frames = side_by_side(
             {f"executed: {word}": outcome_frames(world, problem, outcome.states), "goal": problem.frame_g[None]},
             _GREEN if outcome.success else _RED,
         )
-        with atomic_file(target / f"gh{horizon}" / f"plan_{task.index}_{word}.mp4") as partial:
+        with atomic_file(target / f"gh{horizon}" / f"plan_{task.number}_{word}.mp4") as partial:
             partial.write_bytes(encode_mp4(frames))
     metrics: dict[str, float] = {}
     for horizon, outcomes in by_horizon.items():

@@ -144,7 +144,7 @@ class Plan:
 
     actions: Tensor
     cost: float
-    trace: Mapping[str, list[float]] = field(default_factory=dict)
+    trace: Mapping[str, list[float]] = field(default_factory=dict[str, list[float]])
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ def cluster(cpus: int | None = None) -> Iterator[dict[str, float]]:
     Raises UserError when the address does not answer.
     """
     if ray.is_initialized():  # a notebook or a test that has a cluster already: it stays theirs
-        yield ray.cluster_resources()
+        yield _total()
         return
     address = os.environ.get("RAY_ADDRESS", "").strip()
     folder: str | None = None
@@ -59,11 +59,15 @@ def cluster(cpus: int | None = None) -> Iterator[dict[str, float]]:
             },
         )
     try:
-        yield ray.cluster_resources()
+        yield _total()
     finally:
         ray.shutdown()
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _total() -> dict[str, float]:
+    return {name: float(amount) for name, amount in ray.cluster_resources().items()}
 
 
 def get(reference: Any) -> Any:

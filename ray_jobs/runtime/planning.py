@@ -42,7 +42,7 @@ class PlanTask(NamedTuple):
     checkpoint: str
     config_json: str
     problems: str
-    index: int
+    number: int
     control: bool
     out: str
 
@@ -58,7 +58,7 @@ class Solver:
         """Solve, write the outcome, and return it."""
         config = ExperimentConfig.model_validate_json(task.config_json)
         outcome = evaluation(config, self._model(task.checkpoint), task.control).solve(
-            self._problems(task.problems)[task.index]
+            self._problems(task.problems)[task.number]
         )
         result = plain(outcome)
         write_json(Path(task.out), result)
@@ -167,7 +167,7 @@ def _again_or_failed(
     if attempt < _TRIES:
         waiting.append((task, attempt + 1))
         return
-    problem = load_problems(Path(task.problems))[task.index]
+    problem = load_problems(Path(task.problems))[task.number]
     # Not written to disk: the same command tries it again.
     done(task, plain(PlanOutcome.failed(problem, reason)))
 

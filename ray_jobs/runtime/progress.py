@@ -85,7 +85,6 @@ class Narrator:
 
     def __init__(self, console: Console) -> None:
         self.console = console
-        console.file = console.file  # bound now: lines must come out while Tune's own printing is sent nowhere
         self.seconds: dict[str, float] = {}
 
     @contextmanager

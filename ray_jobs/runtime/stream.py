@@ -99,7 +99,7 @@ def stream_batches(source: ClipSource, start: int, total_steps: int, cpus_per_ta
             dataset = coming.pop().result()
             if number + 1 < len(spans):
                 coming.append(reader.submit(_read_span, source, *spans[number + 1], cpus_per_task))
-            rows = dataset.iter_batches(batch_size=1, batch_format="numpy", prefetch_batches=0)
+            rows: Iterable[Any] = dataset.iter_batches(batch_size=1, batch_format="numpy", prefetch_batches=0)
             for expected, row in enumerate(rows, start=first):
                 if int(row["step"][0]) != expected:
                     raise RuntimeError(f"the stream gave step {int(row['step'][0])} where {expected} was due")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import shutil
@@ -81,8 +80,7 @@ def train_all(runs: Sequence[Run], placement: Placement, recorder: Recorder, sta
                 verbose=0,
             ),
         )
-        with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
-            tuner.fit()
+        tuner.fit()
     for run in runs:
         _settle(run, recorder)
 

@@ -18,7 +18,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, TypedDict, cast
 
 import ray.train
 import ray.train.torch
@@ -64,10 +64,10 @@ class TrainReporter:
             ray.train.report(values, checkpoint=Checkpoint.from_directory(folder))
 
 
-def train_worker(job: RunJob) -> None:
+def train_worker(loop_config: dict[str, Any]) -> None:
     """What each Ray Train worker runs."""
     try:
-        _train(job)
+        _train(cast(RunJob, loop_config))
     except UserError as error:
         if ray.train.get_context().get_world_size() > 1:
             raise  # a report is a barrier, and the other ranks are not at one

@@ -41,7 +41,7 @@ def run(home: Path, *arguments: str, monkeypatch: pytest.MonkeyPatch) -> str:
         ("train.epoch=3", ("train.epoch", "train.epochs")),
         ("train.epochs=three", ("train.epochs", "three", "integer")),
         ("plan.planner.num_elites=400", ("num_elites", "400", "num_samples", "8")),
-        ("evaluate.grid.goal_horizons=[20]", ("goal_horizons", "gh3")),
+        ("evaluate.grid.goal_horizons=[20]", ("plan/success_rate_gh3", "never reported", "gh20")),
         ("evaluate.horizons=[1,3,30]", ("evaluate.horizons", "longest held-out episode has 30")),
         ("plan.world.frame_size=84", ("plan.world.frame_size", "28")),
         ("data.sources.wall.path=nowhere", ("nowhere", "no such data folder", "wm data make")),

@@ -136,7 +136,7 @@ def _build_section(cls: type[Config], entries: _Entries, path: str) -> dict[str,
         raise UserError(f"{path}{child}: no such setting (in the {layer}).{nearest(f'{path}{child}', valid)}")
     return {
         name: value
-        for name, info in cls.model_fields.items()
+        for name in cls.model_fields
         if name in children
         for value in [_build(_annotation(cls, name), *_below(entries, name), f"{path}{name}")]
         if value is not _ABSENT

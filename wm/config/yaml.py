@@ -27,10 +27,11 @@ def parse_yaml(text: str, where: str) -> dict[str, Any]:
         raise UserError(f"{where}: not valid YAML: {_one_line(error)}") from error
     if not isinstance(tree, dict):
         raise UserError(f"{where}: expected a mapping of keys to values at the top")
-    bad = next((key for key in tree if not isinstance(key, str)), None)
-    if bad is not None:
-        raise UserError(f"{where}: key {bad!r} must be text")
-    return cast(dict[str, Any], tree)
+    keyed = cast(dict[Any, Any], tree)
+    bad: list[Any] = [key for key in keyed if not isinstance(key, str)]
+    if bad:
+        raise UserError(f"{where}: key {bad[0]!r} must be text")
+    return keyed
 
 
 def parse_override(text: str) -> tuple[str, Any]:

@@ -89,7 +89,6 @@ def tiny_encoder(config: TinyEncoderConfig) -> FrozenVit:
         hidden_size=config.hidden_size,
         num_hidden_layers=config.depth,
         num_attention_heads=config.heads,
-        attn_implementation="sdpa",
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
