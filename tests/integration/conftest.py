@@ -78,7 +78,7 @@ def wm_command() -> Callable[..., subprocess.Popen[str]]:
     return start
 
 
-def finish(process: subprocess.Popen[str], timeout_s: float = 400) -> str:
+def finish(process: subprocess.Popen[str], timeout_s: float = 600) -> str:
     """Wait for a command; its output. Fails the test when it takes too long."""
     try:
         output, _ = process.communicate(timeout=timeout_s)
@@ -89,7 +89,7 @@ def finish(process: subprocess.Popen[str], timeout_s: float = 400) -> str:
     return output
 
 
-def wait_until(condition: Callable[[], bool], timeout_s: float = 180) -> None:
+def wait_until(condition: Callable[[], bool], timeout_s: float = 400) -> None:
     """Poll, or fail the test."""
     deadline = time.monotonic() + timeout_s
     while not condition():
