@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -92,7 +93,9 @@ class Narrator:
         """One of the job's steps, timed."""
         number = len(self.seconds) + 1
         self.console.print(f"[bold]{number}. {title}[/bold]", highlight=False)
-        stage = Stage(self.console, title, unit)
+        # A console of the stage's own, bound to today's stdout: Ray's printing is sent elsewhere while Tune runs.
+        console = self.console if self.console.quiet else Console(file=sys.stdout)
+        stage = Stage(console, title, unit)
         began = time.monotonic()
         stage.start()
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import shutil
@@ -80,7 +81,8 @@ def train_all(runs: Sequence[Run], placement: Placement, recorder: Recorder, sta
                 verbose=0,
             ),
         )
-        tuner.fit()
+        with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
+            tuner.fit()  # Tune and the raylet speak of files that are removed and processes that are meant
     for run in runs:
         _settle(run, recorder)
 
