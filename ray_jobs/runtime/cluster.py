@@ -53,10 +53,7 @@ def cluster(cpus: int | None = None) -> Iterator[dict[str, float]]:
             logging_level=logging.ERROR,
             _temp_dir=folder,
             # Ray ends idle processes beyond one a CPU after a second; a new one imports torch for seconds at every task.
-            _system_config={
-                "num_workers_soft_limit": (cpus or machine_cpus()) + 2,
-                "idle_worker_killing_time_threshold_ms": 30_000,
-            },
+            _system_config={"idle_worker_killing_time_threshold_ms": 30_000},
         )
     try:
         yield _total()
