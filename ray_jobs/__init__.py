@@ -12,6 +12,3 @@ if os.environ.get("RAY_ADDRESS", "").strip() in ("", "local") and "RAY_AUTH_MODE
 
 # glibc gives every thread an arena of its own; Ray's processes have dozens of threads, and dozens of processes add up.
 os.environ.setdefault("MALLOC_ARENA_MAX", "2")
-
-# Ray's C++ side warns on the terminal, about a machine without a network among other things; errors still show.
-os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")
