@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: help setup demo test check bench lock clean
+.PHONY: help setup demo test recovery check bench lock clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -13,8 +13,11 @@ setup: ## make .venv from the lock (a second time: nothing to do, no network)
 demo: setup ## make data, train six small runs, plan with each, compare: the main job
 	@$(BIN)/wm demo
 
-test: setup ## all tests but those that need a GPU or the network (quick ones only: .venv/bin/pytest)
-	@$(BIN)/python -m pytest -m "not gpu and not network" --durations=10
+test: setup ## all tests but those that need a GPU, the network or a SIGKILL drill (quick ones only: .venv/bin/pytest)
+	@$(BIN)/python -m pytest -m "not gpu and not network and not recovery" --durations=10
+
+recovery: setup ## kill workers and drivers with SIGKILL and compare the resumed runs bit for bit (about six minutes)
+	@$(BIN)/python -m pytest -m recovery tests/integration/test_recovery.py
 
 check: setup ## lint, format, types, dependency direction
 	@$(BIN)/ruff check .

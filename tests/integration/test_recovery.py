@@ -16,7 +16,7 @@ from tests.integration.conftest import children_named, finish, make_data, wait_u
 from wm.config.platform import TrackingConfig
 from wm.training.checkpoint import find_checkpoint, list_checkpoints, read_manifest
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.recovery]
 
 LONG = ("seeds=[0]", "train.steps_per_epoch=150", "train.epochs=2", "train.checkpoint_every_steps=10")
 
