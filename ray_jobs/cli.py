@@ -232,6 +232,7 @@ def _on_terminate(signum: int, frame: object) -> NoReturn:
 def main() -> None:
     """The console script: one line for a user's mistake, a word on how to go on after Ctrl-C."""
     signal.signal(signal.SIGTERM, _on_terminate)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs start with it ignored
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     error_console = Console(stderr=True)
     try:
