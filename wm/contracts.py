@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -208,9 +208,3 @@ class Reporter(Protocol):
     """The training core's only way out."""
 
     def report(self, step: int, metrics: Mapping[str, float], checkpoint: Path | None = None) -> None: ...
-
-
-class Stream(Protocol):
-    """Batches of one rank from a given global step on, in schedule order."""
-
-    def batches(self, start_step: int) -> Iterator[Any]: ...

@@ -30,15 +30,13 @@ SourceConfig = DinoWmSourceConfig
 
 
 class ClipConfig(Config):
-    """How a clip is cut from an episode.
+    """How a clip is cut from an episode: its length follows from the model and the loss.
 
     Args:
         frameskip: env steps per model step, F.
-        num_frames: frames of a training clip; None means history_len + train.rollout_horizon.
     """
 
     frameskip: PositiveInt = 5
-    num_frames: PositiveInt | None = None
 
 
 class DataConfig(Config):

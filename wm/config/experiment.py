@@ -32,7 +32,7 @@ class ExperimentConfig(Config):
     @property
     def clip_num_frames(self) -> int:
         """Frames of a training clip: history and the frames that the loss predicts."""
-        return self.data.clip.num_frames or self.model.history_len + self.train.rollout_horizon
+        return self.model.history_len + self.train.rollout_horizon
 
     @property
     def longest_horizon(self) -> int:
@@ -41,12 +41,6 @@ class ExperimentConfig(Config):
 
     @model_validator(mode="after")
     def _branches_agree(self) -> Self:
-        needed = self.model.history_len + self.train.rollout_horizon
-        if self.clip_num_frames != needed:
-            raise ValueError(
-                f"data.clip.num_frames ({self.clip_num_frames}) must be model.history_len + train.rollout_horizon "
-                f"({needed}); leave it out"
-            )
         if self.train.batch_size % self.resources.num_workers:
             raise ValueError(
                 f"train.batch_size ({self.train.batch_size}) must be a multiple of resources.num_workers "

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, Union, cast, get_args, get_origin
+from typing import Annotated, Any, NamedTuple, Union, cast, get_args, get_origin
 
 from pydantic import ValidationError
 
@@ -257,9 +257,3 @@ def _without_tags(loc: tuple[int | str, ...], tree: Any) -> list[str]:
         steps.append(str(step))
         tree = cast(Mapping[str, Any], node).get(str(step)) if isinstance(node, Mapping) else None
     return steps
-
-
-def literal_values(annotation: Any) -> tuple[Any, ...]:
-    """The values of a Literal, else ()."""
-    annotation = _bare(annotation)
-    return get_args(annotation) if get_origin(annotation) is Literal else ()

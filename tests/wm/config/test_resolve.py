@@ -208,7 +208,6 @@ def test_a_misspelt_key_below_a_kind():
         ({"plan.execute_steps": 6}, "execute_steps (6) must be at most planner.horizon (5)"),
         ({"model.variant": "align", "model.alignment.dim": 129}, "alignment.dim (129) must be at most projection.dim"),
         ({"model.reconstruction": "features"}, "reconstruction.kind=features needs a projection"),
-        ({"data.clip.num_frames": 7}, "data.clip.num_frames (7) must be model.history_len + train.rollout_horizon (4)"),
         ({"resources.num_workers": 3}, "train.batch_size (32) must be a multiple of resources.num_workers (3)"),
         ({"model.proprio": "none", "plan.objective.alpha": 1.0}, "plan.objective.alpha must be 0"),
         ({"train.ema_decay": 1.0}, "ema_decay must be below 1"),

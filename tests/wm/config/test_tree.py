@@ -87,8 +87,6 @@ def test_clips_are_history_and_horizon():
     config = resolve([Layer.from_tree("test", {"model.history_len": 2, "train.rollout_horizon": 3})])
     assert config.clip_num_frames == 5
     assert config.longest_horizon == 10
-    with_frames = Layer.from_tree("test", {"model.history_len": 2, "data.clip.num_frames": 3})
-    assert resolve([with_frames]).clip_num_frames == 3
 
 
 def test_nearest():
