@@ -47,7 +47,9 @@ def plan_checkpoint(
     with narrator.step("Read the checkpoint and draw the problems"):
         ensure_problems(run)
         narrator.say(f"{checkpoint}: {run.config.model.variant}, seed {run.config.seed}")
-    target = out or run.inputs.folder.path / "planning" / eval_hash(run.config, run.inputs.hash)
+    # Outcomes found on disk are not planned again: the folder must name the checkpoint and everything that decides them.
+    key = eval_hash(run.config, f"{run.inputs.hash}/{read_manifest(checkpoint)['step']}")
+    target = (out or run.inputs.folder.path / "planning") / key
     tasks: dict[PlanTask, int] = {}
     for horizon in run.config.evaluate.grid.goal_horizons:
         file = problems_file(run, horizon)
