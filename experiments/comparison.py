@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import isfinite
 
 import numpy as np
-from rich import box
-from rich.console import RenderableType
-from rich.table import Table
-from rich.text import Text
 
+from experiments.metric_text import (
+    NOT_AVAILABLE,
+    count,
+    format_difference,
+    format_ends,
+    format_seeds,
+    is_comparable,
+    is_success,
+    label,
+    natural_key,
+)
 from experiments.records import ExperimentRecord, RunRecord
 from wm.evaluation import statistics
 from wm.evaluation.statistics import Interval
 
 CONTROL = "random actions"
-SUCCESS_PREFIX = "plan/success_rate"
 CLAIM_SEEDS, CLAIM_PROBLEMS = 3, 50
-NOT_AVAILABLE = "n/a"
 STANDARD_METRICS = (
     "val/copy_ratio_h1",
     "val/copy_ratio_h5",
@@ -29,11 +33,6 @@ STANDARD_METRICS = (
     "val/effective_rank",
     "train/time_s",
 )
-LABELS = {
-    "val/state_probe_r2": "State probe R²",
-    "val/effective_rank": "Effective rank",
-    "train/time_s": "Training time",
-}
 
 
 @dataclass(frozen=True)
@@ -86,6 +85,11 @@ class Difference:
     settled: bool = False
     seeds_needed: int | None = None
 
+    def leader(self, mode: str) -> str:
+        """The variant on the sought side of the difference, however uncertain."""
+        first, second = (part.strip() for part in self.name.split(" - "))
+        return first if ((self.value or 0.0) > 0) == (mode == "max") else second
+
 
 @dataclass(frozen=True)
 class ComparisonTable:
@@ -105,19 +109,9 @@ class ComparisonTable:
         return [row for row in self.rows if row.case == case]
 
 
-def is_comparable(metric: str) -> bool:
-    """Whether variants share a metric's scale: raw losses and latent errors live on each variant's own."""
-    return re.search(r"loss|(^|[/_])z_|latent_(err|mse|dist)", metric) is None
-
-
-def is_success(metric: str) -> bool:
-    """Whether a metric is a proportion of solved problems, shown in percent."""
-    return metric.startswith(SUCCESS_PREFIX)
-
-
 def compare(record: ExperimentRecord) -> ComparisonTable:
     """Rows per case and variant, the named differences (Holm's correction over all), and what must be said."""
-    success_names = sorted({name for run in record.runs for name in run.successes if is_success(name)}, key=_natural)
+    success_names = sorted({name for run in record.runs for name in run.successes if is_success(name)}, key=natural_key)
     columns = list(dict.fromkeys([record.metric, *success_names, *STANDARD_METRICS]))
     rows: list[Row] = []
     for case in record.cases:
@@ -206,13 +200,11 @@ def _verdict(difference: Difference, metric: str, mode: str) -> str:
     value, interval = difference.value, difference.interval
     seeds, problems = difference.num_seeds, difference.num_problems
     assert value is not None
-    first, second = (part.strip() for part in difference.name.split(" - "))
-    better = first if (value > 0) == (mode == "max") else second
+    better = difference.leader(mode)
     text = f"{difference.name}: {format_difference(metric, value)}"
     if interval is not None:
-        ends = f"{_signed(metric, interval.low)} to {_signed(metric, interval.high)}"
-        text += f", {100 * interval.level:.0f} % interval {ends}"
-    text += f"; {_count(seeds, 'seed')}" + (f", {problems} shared problems" if problems > 1 else "")
+        text += f", {100 * interval.level:.0f} % interval {format_ends(metric, interval)}"
+    text += f"; {count(seeds, 'seed')}" + (f", {problems} shared problems" if problems > 1 else "")
     text += f": settled, {better} is better" if difference.settled else ": not settled"
     limits = [statistics.evidence_label(seeds)]
     if not difference.settled and interval is not None and not interval.contains(0.0):
@@ -243,19 +235,19 @@ def _caption(rows: list[Row], differences: list[Difference], metric: str) -> str
     if methods := _methods([difference.interval for difference in differences]):
         number = len([difference for difference in differences if difference.p_value is not None])
         parts.append(f"Differences are paired by seed and problem, with the same choice of interval; here {methods}.")
-        parts.append(f"P-values are corrected by Holm for {_count(number, 'named comparison')}; intervals are not.")
+        parts.append(f"P-values are corrected by Holm for {count(number, 'named comparison')}; intervals are not.")
     return " ".join(parts)
 
 
 def _methods(intervals: Sequence[Interval | None]) -> str:
-    return "; ".join(sorted({interval.method for interval in intervals if interval}, key=_natural))
+    return "; ".join(sorted({interval.method for interval in intervals if interval}, key=natural_key))
 
 
 def _notes(record: ExperimentRecord, rows: list[Row], failures: list[RunRecord]) -> list[str]:
     notes: list[str] = []
     if failures:
         verb = "is" if len(failures) == 1 else "are"
-        notes.append(f"{_count(len(failures), 'run')} did not complete and {verb} left out of every number.")
+        notes.append(f"{count(len(failures), 'run')} did not complete and {verb} left out of every number.")
     for row in rows:
         if row.is_control:
             continue
@@ -290,123 +282,3 @@ def _notes(record: ExperimentRecord, rows: list[Row], failures: list[RunRecord])
     if seeds and (min(seeds) < CLAIM_SEEDS or few_problems):
         notes.append(f"A claim needs at least {CLAIM_PROBLEMS} held-out problems x {CLAIM_SEEDS} training seeds.")
     return notes
-
-
-def label(metric: str) -> str:
-    """A metric's name as a column head: "Success, goal 5", "Copy ratio h10"."""
-    if metric in LABELS:
-        return LABELS[metric]
-    if found := re.fullmatch(rf"{SUCCESS_PREFIX}(?:_gh(\d+))?(.*)", metric):
-        goal, rest = found.groups()
-        return "Success" + (f", goal {goal}" if goal else "") + rest.replace("_", " ").replace("/", ", ")
-    if found := re.fullmatch(r"val/copy_ratio_h(\d+)", metric):
-        return f"Copy ratio h{found.group(1)}"
-    return metric
-
-
-def format_value(metric: str, value: float, like: float | None = None) -> str:
-    """A metric's value with its unit and digits; those of `like` where given, so that a spread matches its mean."""
-    size = abs(value if like is None else like)
-    if is_success(metric):
-        return f"{100 * value:.0f} %"
-    if metric.endswith("_s"):
-        unit, seconds = ("s", 1) if size < 120 else ("min", 60) if size < 7200 else ("h", 3600)
-        return f"{value / seconds:.{0 if 10 <= size < 120 else 1}f} {unit}"
-    return f"{value:.2f}" if 0.1 <= size < 100 or value == 0 else f"{value:.3g}"
-
-
-def format_seeds(number: int) -> str:
-    """A rough number of seeds, no more precise than it is: tens above twenty."""
-    return str(number if number <= 20 else round(number, -1))
-
-
-def format_difference(metric: str, value: float) -> str:
-    """A signed difference with its unit: "+12 points", "-0.08"."""
-    return _signed(metric, value) + (" points" if is_success(metric) else "")
-
-
-def format_interval(metric: str, estimate: Estimate) -> str:
-    """How sure an estimate is: "[41, 80]" for a metric with problems, "± 0.03" over seeds in the same unit."""
-    if estimate.num_problems > 1 and estimate.interval:
-        scale = 100 if is_success(metric) else 1
-        digits = ".0f" if is_success(metric) else ".3g"
-        return f"[{scale * estimate.interval.low:{digits}}, {scale * estimate.interval.high:{digits}}]"
-    if estimate.spread is None:
-        return ""
-    return f"± {format_value(metric, estimate.spread, like=estimate.value).split(' ')[0]}"
-
-
-def format_cell(row: Row, metric: str) -> tuple[str, str]:
-    """Value and certainty of one cell; "n/a" where the metric is missing or does not apply."""
-    estimate = row.estimates.get(metric)
-    if estimate is None:
-        return NOT_AVAILABLE, ""
-    return format_value(metric, estimate.value), format_interval(metric, estimate)
-
-
-def render_text(table: ComparisonTable) -> list[RenderableType]:
-    """What a terminal of 80 columns shows: a table per case, the named comparisons, failures and notes."""
-    shown: list[RenderableType] = []
-    for case in table.cases:
-        view = Table(title=f"Case {case}", title_justify="left", box=box.SIMPLE, padding=0)
-        for index, head in enumerate(["Variant", *(label(name) for name in table.columns)]):
-            view.add_column(head, justify="right" if index else "left", no_wrap=not index)
-        for row in table.rows_of(case):
-            size = f"{_count(row.num_seeds, 'seed')} x {row.num_problems}" if row.num_problems else "no problems"
-            cells = [f"{row.variant}\n{f'{row.num_problems} problems' if row.is_control else size}"]
-            cells += ["\n".join(format_cell(row, name)) for name in table.columns]
-            view.add_row(*(Text(cell) for cell in cells), style="dim" if row.is_control else None)
-        shown.append(view)
-    if table.differences:
-        shown.append(Text("Named comparisons", style="bold"))
-    shown += [Text(f"- {_placed(table, item)}", style="bold" if item.settled else "") for item in table.differences]
-    shown += [Text(f"- {failure_text(run)}", style="red") for run in table.failures]
-    shown += [Text(f"- {note}", style="yellow") for note in table.notes]
-    return [*shown, Text(table.caption, style="dim")]
-
-
-def to_markdown(table: ComparisonTable) -> str:
-    """The same for a README: a table per case, then lists."""
-    lines: list[str] = []
-    heads = ["Variant", "Seeds", "Problems", *(label(name) for name in table.columns)]
-    for case in table.cases:
-        lines += [f"**{_escape(case)}**", "", _markdown_row(heads), "|---|" + "---:|" * (len(heads) - 1)]
-        for row in table.rows_of(case):
-            counts = ["-" if row.is_control else str(row.num_seeds), str(row.num_problems or "-")]
-            values = [" ".join(part for part in format_cell(row, name) if part) for name in table.columns]
-            lines.append(_markdown_row([row.variant, *counts, *values]))
-        lines.append("")
-    items = [_placed(table, difference) for difference in table.differences]
-    items += [failure_text(run) for run in table.failures] + table.notes
-    lines += [f"- {_escape(item)}" for item in items] + [""] * bool(items) + [f"*{table.caption}*", ""]
-    return "\n".join(lines)
-
-
-def failure_text(run: RunRecord) -> str:
-    """A failed run in one line."""
-    return f"{run.variant} ({run.case}), seed {run.seed}: {run.status}, {run.failure or 'no reason recorded'}"
-
-
-def _placed(table: ComparisonTable, difference: Difference) -> str:
-    return difference.verdict if len(table.cases) == 1 else f"{difference.case}: {difference.verdict}"
-
-
-def _markdown_row(cells: list[str]) -> str:
-    return "| " + " | ".join(_escape(cell) for cell in cells) + " |"
-
-
-def _escape(text: str) -> str:
-    return re.sub(r"([|*_<])", r"\\\1", text)
-
-
-def _signed(metric: str, value: float) -> str:
-    return f"{100 * value:+.0f}" if is_success(metric) else f"{value:+.3g}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" + ("" if number == 1 else "s")
-
-
-def _natural(text: str) -> list[tuple[int, str]]:
-    """A sort key under which gh5 comes before gh10."""
-    return [(int(part) if part.isdigit() else -1, part) for part in re.split(r"(\d+)", text)]

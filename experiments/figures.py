@@ -1,7 +1,8 @@
 """Figures of an experiment: records -> frame (a list of rows) -> draw(frame) -> Figure, and how a figure travels.
 
 Figures are made with matplotlib's object interface: no pyplot, no global state, no display. They have a white panel as
-PNG; as inline SVG the panel is dropped and the ink becomes `currentColor`, so that light and dark pages both read well.
+PNG; as inline SVG the panel is dropped, the ink becomes `currentColor` and what hides lines behind a label takes the page's
+`--paper`, so that light and dark pages both read well.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from experiments.comparison import ComparisonTable, is_comparable, is_success, label
+from experiments.comparison import ComparisonTable
+from experiments.metric_text import is_comparable, is_success, label
 from experiments.records import ExperimentRecord
 from wm.evaluation.statistics import paired_t
 
@@ -28,7 +30,7 @@ from wm.evaluation.statistics import paired_t
 COLOURS = ("#0080c8", "#d55e00", "#009e73", "#c2649c", "#b98b00", "#7a6fd0")
 MARKERS = ("o", "s", "^", "D", "v", "P")
 LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
-INK = "#1b1f24"
+INK, PAPER = "#1b1f24", "#fefefe"
 CURVES = ("val/copy_ratio_h1", "val/copy_ratio_h5", "val/copy_ratio_h10", "val/state_probe_r2", "val/effective_rank")
 
 
@@ -120,7 +122,7 @@ def _curve(record: ExperimentRecord, case: str, variant: str, metric: str) -> li
 
 def draw_success(frame: list[SuccessPoint]) -> Figure:
     """Mean, interval and seeds of every variant of one case, one line each, with the control as a dashed line."""
-    figure, axes = _axes(5.2, 0.75 + 0.48 * len(frame))
+    figure, axes = house_axes(5.2, 0.75 + 0.48 * len(frame))
     scale = 100 if is_success(frame[0].metric) else 1
     for height, point in enumerate(frame):
         colour = INK if point.is_control else COLOURS[point.order % len(COLOURS)]
@@ -148,7 +150,7 @@ def draw_success(frame: list[SuccessPoint]) -> Figure:
 
 def draw_curves(frame: list[CurvePoint]) -> Figure:
     """One metric of one case over training steps, a line and a band per variant; the legend names each."""
-    figure, axes = _axes(4.3, 3.1)
+    figure, axes = house_axes(4.3, 3.1)
     for index, variant in dict.fromkeys((point.order, point.variant) for point in frame):
         points = [point for point in frame if point.variant == variant]
         steps = [point.step for point in points]
@@ -171,7 +173,7 @@ def success_caption(frame: list[SuccessPoint]) -> str:
     """Number of seeds and interval method of the success figure, in words."""
     variants = [point for point in frame if not point.is_control]
     methods = "; ".join(dict.fromkeys(point.method for point in variants))
-    seeds = _seeds(len(point.per_seed) for point in variants)
+    seeds = format_counts(len(point.per_seed) for point in variants)
     text = f"{label(frame[0].metric)} by variant, case {frame[0].case}: mean over {seeds}"
     text += f", 95 % interval ({methods}), and each seed as a small open marker."
     if control := next((point for point in frame if point.is_control), None):
@@ -182,7 +184,7 @@ def success_caption(frame: list[SuccessPoint]) -> str:
 def curve_caption(frame: list[CurvePoint]) -> str:
     """Number of seeds and meaning of the band of one panel of curves, in words."""
     counts = sorted({point.num_seeds for point in frame})
-    text = f"{label(frame[0].metric)} during training, case {frame[0].case}: mean over {_seeds(counts)}"
+    text = f"{label(frame[0].metric)} during training, case {frame[0].case}: mean over {format_counts(counts)}"
     bands = ["one run, no band"] * (1 in counts) + ["band from the lower to the higher seed"] * (2 in counts)
     bands += ["band: 95 % Student t interval over seeds"] * (max(counts) > 2)
     text += f" ({'; '.join(bands)})."
@@ -242,7 +244,8 @@ def to_svg(figure: Figure, title: str) -> str:
         hidden = {"Creator": None, "Date": None, "Format": None, "Type": None}
         figure.savefig(buffer, format="svg", transparent=True, metadata=hidden)
     svg = buffer.getvalue()
-    svg = svg[svg.index("<svg") :].replace(INK, "currentColor").replace("xlink:href", "href")
+    svg = svg[svg.index("<svg") :].replace("xlink:href", "href")
+    svg = svg.replace(INK, "currentColor").replace(PAPER, "var(--paper, white)")
     svg = re.sub(r'\sxmlns(:\w+)?="[^"]*"|<!--.*?-->', "", svg, flags=re.DOTALL)
     for size in ("width", "height"):  # the page decides; viewBox keeps the proportions
         svg = re.sub(rf'(<svg[^>]*?)\s{size}="[^"]*"', r"\1", svg, count=1)
@@ -250,7 +253,7 @@ def to_svg(figure: Figure, title: str) -> str:
     return svg.replace("<svg", f'<svg role="img" aria-label="{alternative}"', 1)
 
 
-def _axes(width: float, height: float) -> tuple[Figure, Axes]:
+def house_axes(width: float, height: float) -> tuple[Figure, Axes]:
     """An empty figure in the house look, sizes in inches."""
     figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
     axes = figure.add_subplot(facecolor="none")
@@ -262,7 +265,8 @@ def _axes(width: float, height: float) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _seeds(counts: Iterable[int]) -> str:
+def format_counts(counts: Iterable[int]) -> str:
+    """Numbers of seeds: "3 seeds", or "2 to 3 seeds" where they differ."""
     numbers = sorted(set(counts))
     words = " to ".join(str(number) for number in ([numbers[0], numbers[-1]] if len(numbers) > 1 else numbers))
     return f"{words} seed" + ("" if numbers == [1] else "s")

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import base64
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
-
-from experiments import comparison, figures
-from experiments.comparison import ComparisonTable, Difference, format_cell, format_value, is_success, label
+from experiments import figures
+from experiments.comparison import ComparisonTable, compare
+from experiments.comparison_text import standings
+from experiments.metric_text import NOT_AVAILABLE, format_value, is_comparable, label
+from experiments.page import Panel, make_panel, render_page, success_panels, write_page
 from experiments.records import ExperimentRecord
 
 TEMPLATE = "report.html.j2"
@@ -27,15 +25,6 @@ MEDIA_TYPES = {
 }
 MAX_PICTURE_BYTES = 20 * 1024**2
 ABSENT = "not set"
-
-
-@dataclass(frozen=True)
-class Panel:
-    """An inline figure of one case and its caption."""
-
-    case: str
-    svg: Markup
-    caption: str
 
 
 @dataclass(frozen=True)
@@ -69,27 +58,14 @@ class SettingTable:
 
 def write_report(record: ExperimentRecord, path: Path) -> None:
     """Write the report of an experiment; a reader never sees half a file."""
-    html = render_report(record)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(html)
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    write_page(render_report(record), path)
 
 
 def render_report(record: ExperimentRecord) -> str:
     """The report as HTML text: no script, no external reference, everything embedded and escaped."""
-    table = comparison.compare(record)
-    loader = FileSystemLoader(Path(__file__).parent)
-    environment = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.get_template(TEMPLATE).render(
+    table = compare(record)
+    return render_page(
+        TEMPLATE,
         record=record,
         table=table,
         answer=answer(table),
@@ -97,12 +73,6 @@ def render_report(record: ExperimentRecord) -> str:
         pictures=_pictures(record),
         settings=differing_settings(record),
         other_metrics=_other_metrics(record, table),
-        label=label,
-        cell=format_cell,
-        failure_text=comparison.failure_text,
-        interval_text=_interval_text,
-        difference_text=comparison.format_difference,
-        seeds_text=comparison.format_seeds,
     )
 
 
@@ -120,10 +90,8 @@ def answer(table: ComparisonTable) -> list[str]:
     else:
         sentences.append("Settled." if len(made) == 1 else f"{len(settled)} of {len(made)} named comparisons settled.")
     for case in table.cases:
-        rows = [row for row in table.rows_of(case) if table.metric in row.estimates]
-        shown = [f"{row.variant} {' '.join(part for part in format_cell(row, table.metric) if part)}" for row in rows]
-        if shown:
-            sentences.append(f"{label(table.metric)} in {case}: {', '.join(shown)}.")
+        if shown := standings(table, case):
+            sentences.append(f"{label(table.metric)} in {case}: {shown}.")
     return sentences
 
 
@@ -162,20 +130,15 @@ def _flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _panels(record: ExperimentRecord, table: ComparisonTable) -> list[Panel]:
-    panels: list[Panel] = []
-    points = figures.success_frame(table)
-    for case in table.cases:
-        if frame := [point for point in points if point.case == case]:
-            caption = figures.success_caption(frame)
-            panels.append(Panel(case, Markup(figures.to_svg(figures.draw_success(frame), caption)), caption))
-    names = [name for name in dict.fromkeys((*figures.CURVES, record.metric)) if comparison.is_comparable(name)]
+    panels = success_panels(table)
+    names = [name for name in dict.fromkeys((*figures.CURVES, record.metric)) if is_comparable(name)]
     curves = figures.curve_frame(record, tuple(names))
     for case in table.cases:
         for name in names:
-            frame_ = [point for point in curves if point.case == case and point.metric == name]
-            if len({point.step for point in frame_}) > 1:
-                caption = figures.curve_caption(frame_)
-                panels.append(Panel(case, Markup(figures.to_svg(figures.draw_curves(frame_), caption)), caption))
+            frame = [point for point in curves if point.case == case and point.metric == name]
+            if len({point.step for point in frame}) > 1:
+                caption = figures.curve_caption(frame)
+                panels.append(make_panel(case, figures.draw_curves(frame), caption))
     return panels
 
 
@@ -207,18 +170,11 @@ def _other_metrics(record: ExperimentRecord, table: ComparisonTable) -> list[tup
     rows = [row for row in table.rows if not row.is_control]
     result: list[tuple[str, list[str]]] = []
     for name in names:
-        if comparison.is_comparable(name):
+        if is_comparable(name):
             cells: list[str] = []
             for row in rows:
                 runs = record.complete_runs(row.case, row.variant)
                 values = [run.metrics[name] for run in runs if name in run.metrics]
-                cells.append(format_value(name, sum(values) / len(values)) if values else comparison.NOT_AVAILABLE)
+                cells.append(format_value(name, sum(values) / len(values)) if values else NOT_AVAILABLE)
             result.append((name, cells))
     return result
-
-
-def _interval_text(table: ComparisonTable, difference: Difference) -> str:
-    if difference.interval is None:
-        return comparison.NOT_AVAILABLE
-    scale, digits = (100, "+.0f") if is_success(table.metric) else (1, "+.3g")
-    return f"{scale * difference.interval.low:{digits}} to {scale * difference.interval.high:{digits}}"

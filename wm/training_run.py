@@ -24,8 +24,11 @@ from wm.data.clip_reader import Arrays, to_batch
 from wm.data.clip_schedule import ClipSchedule
 from wm.data.dataset import Dataset
 from wm.evaluation.validation import Validator
+from wm.training.checkpoint import list_checkpoints, read_manifest
 from wm.training.loop import Training
 from wm.types import Batch, ClipRef
+
+LOCK_WAIT_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class RunFolder:
         return self.path / "checkpoints"
 
     @contextmanager
-    def lock(self, wait_s: float = 60.0) -> Iterator[None]:
+    def lock(self, wait_s: float = LOCK_WAIT_S) -> Iterator[None]:
         """One trainer at a time: a worker that outlives its killed driver must not write beside its successor."""
         self.path.mkdir(parents=True, exist_ok=True)
         with (self.path / "lock").open("w") as handle:
@@ -59,6 +62,18 @@ class RunFolder:
         """What a complete run ended with, or None."""
         file = self.path / "result.json"
         return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+
+    def history(self) -> list[dict[str, Any]]:
+        """Metric rows so far: of the complete run, else up to its newest whole checkpoint."""
+        result = self.result()
+        if result is not None:
+            return result["history"]
+        for checkpoint in reversed(list_checkpoints(self.checkpoints)):
+            try:
+                return read_manifest(checkpoint)["history"]
+            except UserError:
+                continue
+        return []
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Mark the run complete."""

@@ -7,16 +7,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from experiments.comparison import (
-    CONTROL,
-    compare,
-    format_interval,
-    format_value,
-    is_comparable,
-    label,
-    render_text,
-    to_markdown,
-)
+from experiments.comparison import CONTROL, compare
+from experiments.comparison_text import format_interval, render_text, to_markdown
+from experiments.metric_text import format_value, is_comparable, label
 from experiments.records import ExperimentRecord, RunRecord
 from wm.evaluation.statistics import wilson
 

@@ -12,7 +12,7 @@ from experiments.figures import rollout_strip
 from experiments.report import answer, differing_settings, render_report, write_report
 from tests.experiments.test_comparison import METRIC, large_effect, make_record
 
-VOID = {"meta", "img", "br", "input", "link", "path", "use", "rect"}
+VOID = {"meta", "img", "br", "wbr", "input", "link", "path", "use", "rect"}
 
 
 class Outline(HTMLParser):

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Self
+
+from pydantic import model_validator
+
 from wm.config.base import Config, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 
@@ -36,7 +40,9 @@ class ResourcesConfig(Config):
         cpus_per_data_task: logical CPUs of a reading task.
         gpus_per_worker: whole or fractional.
         runs_at_once: None fills the machine.
-        planning_actors: None means one for each CPU.
+        planning_actors: None means as many as fit.
+        cpus_per_planning_actor, gpus_per_planning_actor: whole or fractional; below 1 CPU, one fits beside a trial's driver.
+        autoscaling: nodes come when they are asked for: what is there now limits nothing, and runs_at_once must be said.
         max_failures: restarts of a run's workers before the run counts as failed.
         problem_timeout_s: a planning problem that takes longer counts as failed.
     """
@@ -47,5 +53,14 @@ class ResourcesConfig(Config):
     gpus_per_worker: NonNegativeFloat = 0.0
     runs_at_once: PositiveInt | None = None
     planning_actors: PositiveInt | None = None
+    cpus_per_planning_actor: PositiveFloat = 0.95
+    gpus_per_planning_actor: NonNegativeFloat = 0.0
+    autoscaling: bool = False
     max_failures: NonNegativeInt = 3
     problem_timeout_s: PositiveFloat = 1800.0
+
+    @model_validator(mode="after")
+    def _autoscaling_is_bounded(self) -> Self:
+        if self.autoscaling and self.runs_at_once is None:
+            raise ValueError("autoscaling needs runs_at_once: how many runs nodes may be bought for")
+        return self
