@@ -9,17 +9,54 @@ from functools import cache
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parent.parent
+STAGED = ".provenance"  # `wm submit` puts this folder beside the code it stages, where there is no .git
 LIBRARIES = ("torch", "ray", "transformers", "mlflow", "numpy", "optuna")
 
 
 @cache
 def git_commit() -> str:
-    """The short commit of this checkout, with `+dirty` when files differ from it; `unknown` outside a checkout."""
+    """The short commit of this checkout, with `+dirty` when dirty_diff() is not empty; `unknown` outside a checkout.
+
+    In a submitted job: what held where it was submitted.
+    """
+    staged = REPOSITORY / STAGED / "commit"
+    if staged.is_file():
+        return staged.read_text(encoding="utf-8")
     try:
-        commit = _git("rev-parse", "--short=12", "HEAD")
-        return f"{commit}+dirty" if _git("status", "--porcelain", "--untracked-files=no") else commit
+        commit = _git("rev-parse", "--short=12", "HEAD").strip()
     except (OSError, subprocess.SubprocessError):
         return "unknown"
+    return f"{commit}+dirty" if dirty_diff() else commit
+
+
+@cache
+def dirty_diff() -> str:
+    """How the files differ from the commit: a patch, then one line for each untracked file; empty outside a checkout."""
+    staged = REPOSITORY / STAGED / "dirty.diff"
+    if staged.is_file():
+        return staged.read_text(encoding="utf-8")
+    try:
+        patch = _git("diff", "--no-ext-diff", "--no-textconv", "--no-color", "HEAD")
+        untracked = _git("ls-files", "--others", "--exclude-standard", "-z")
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return patch + "".join(f"# untracked: {name}\n" for name in untracked.split("\0") if name)
+
+
+def write_provenance(folder: Path) -> None:
+    """Put the commit and the diff into a folder that holds a copy of the code."""
+    (folder / STAGED).mkdir()
+    (folder / STAGED / "commit").write_text(git_commit(), encoding="utf-8")
+    (folder / STAGED / "dirty.diff").write_text(dirty_diff(), encoding="utf-8")
+
+
+def versioned_files() -> list[str]:
+    """What git would commit if all were added: tracked and untracked files, without the ignored; relative to REPOSITORY.
+
+    Raises OSError or subprocess.SubprocessError outside a checkout.
+    """
+    names = _git("ls-files", "--cached", "--others", "--exclude-standard", "-z").split("\0")
+    return sorted({name for name in names if name})
 
 
 def library_versions() -> dict[str, str]:
@@ -40,5 +77,13 @@ def machine() -> str:
 
 
 def _git(*arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], cwd=REPOSITORY, capture_output=True, text=True, check=True, timeout=10)
-    return done.stdout.strip()
+    done = subprocess.run(
+        ["git", *arguments],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        errors="replace",  # a patch may hold any bytes
+        check=True,
+        timeout=10,
+    )
+    return done.stdout
