@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from experiments.spec import Spec, metric_names
+from experiments.sweep_config import SweepConfig
 from wm.config.base import Config
 from wm.config.errors import UserError, nearest
 from wm.config.experiment import ExperimentConfig
@@ -77,11 +78,13 @@ class SearchSpace(Config):
         base: the run of the spec that is searched.
         objectives: metric -> max or min; they replace the spec's metric.
         prune_on: one scale-free validation metric -> max or min, for stopping early.
+        sweep: how it is searched.
         space: config path -> parameter.
     """
 
     name: str
     base: str
+    sweep: SweepConfig = SweepConfig()
     objectives: Annotated[dict[str, Literal["max", "min"]], Field(min_length=1)]
     prune_on: Annotated[dict[str, Literal["max", "min"]], Field(max_length=1)] = {}
     space: Annotated[dict[str, Parameter], Field(min_length=1)]
@@ -162,13 +165,22 @@ def value_at_path(config: ExperimentConfig, path: str) -> Any:
     return node
 
 
-def load_space(name: str | Path) -> SearchSpace:
-    """A space file, or the name of a shipped one."""
+def load_space(name: str | Path, sweep: Mapping[str, Any] | None = None) -> SearchSpace:
+    """A space file, or the name of a shipped one.
+
+    Args:
+        sweep: overrides of its `sweep` section, as in {"num_trials": 8, "pruning.kind": "none"}.
+    """
     shipped = {space.stem: space for space in SPACES.glob("*.yaml")}
     file = Path(name) if Path(name).is_file() else shipped.get(str(name))
     if file is None:
         raise UserError(f"unknown search space '{name}'.{nearest(str(name), shipped)}")
     tree = {"name": file.stem, **read_yaml(file)}
+    for path, value in (sweep or {}).items():
+        node = tree
+        for step in ("sweep", *path.split("."))[:-1]:
+            node = node.setdefault(step, {})
+        node[path.rsplit(".", 1)[-1]] = value
     try:
         return SearchSpace.model_validate_json(json.dumps(tree))
     except ValidationError as error:
@@ -176,14 +188,21 @@ def load_space(name: str | Path) -> SearchSpace:
         raise UserError("\n".join(f"{file}: {fault.replace('Value error, ', '')}" for fault in faults)) from error
 
 
-def check_space(space: SearchSpace, spec: Spec) -> ExperimentConfig:
+def check_space(space: SearchSpace, spec: Spec, overrides: Mapping[str, Any] | None = None) -> ExperimentConfig:
     """Resolve every corner of `space` over the spec's base run in every case; returns that run's config in the first.
+
+    Args:
+        overrides: the top layer, above what is sampled.
 
     Raises UserError naming the space, the corner and the fault.
     """
+    top = Layer.from_tree("command line", overrides or {})
+    for path in space.space:
+        if path in top.values:
+            raise UserError(f"{path}: the space '{space.name}' searches it; leave it out")
     if space.base not in spec.runs:
         raise UserError(f"{space.name}: base: no run '{space.base}' in {spec.name}.{nearest(space.base, spec.runs)}")
-    plans = {plan.case: plan for plan in reversed(spec.resolve_runs()) if plan.run == space.base}
+    plans = {plan.case: plan for plan in reversed(spec.resolve_runs(overrides)) if plan.run == space.base}
     for case, plan in plans.items():
         known = metric_names(plan.config)
         for metric in (*space.objectives, *space.prune_on):
@@ -192,7 +211,7 @@ def check_space(space: SearchSpace, spec: Spec) -> ExperimentConfig:
         layers = spec.layers(case, space.base)
         for corner in space.corners(plan.config):
             try:
-                resolve([*layers, Layer("trial", corner)])
+                resolve([*layers, Layer("trial", corner), top])
             except UserError as error:
                 where = f"in case '{case}', at" if case else "at"
                 raise UserError(f"{space.name}: {where} {corner}: {error}") from error

@@ -30,6 +30,9 @@ DEMO_EPISODES, DEMO_STEPS, DEMO_FRAME_SIZE = 200, 60, 84
 Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[PATH=VALUE]...", help="Config overrides, as in train.epochs=20.")
 ]
+Address = Annotated[
+    str | None, typer.Option(help="The head's dashboard; default: RAY_ADDRESS, else http://127.0.0.1:8265.")
+]
 
 
 @app.command()
@@ -93,6 +96,45 @@ def train(
 
 
 @app.command()
+def sweep(
+    spec: Annotated[str, typer.Argument(help="A spec file, or the name of a shipped one.")],
+    space: Annotated[str, typer.Option(help="A search space file, or the name of a shipped one.")],
+    overrides: Overrides = None,
+    trials: Annotated[int | None, typer.Option(help="In all, earlier ones included (sweep.num_trials).")] = None,
+    seeds: Annotated[int | None, typer.Option(help="Training seeds of a trial (sweep.num_seeds).")] = None,
+    episodes: Annotated[
+        int | None, typer.Option(help="Planning problems for each goal horizon (plan.episodes).")
+    ] = None,
+    run: Annotated[
+        str | None, typer.Option(help="The run of SPEC that is searched; default: the space's base.")
+    ] = None,
+    case: Annotated[str | None, typer.Option(help="The case of SPEC; must be said when it has several.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what it would do and how long it would take; start no cluster.")
+    ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Only go on with a sweep that was started; refuse if none was.")
+    ] = False,
+    html: Annotated[Path | None, typer.Option(help="Where the report goes.")] = None,
+) -> None:
+    """Search settings of SPEC over a space: propose, train, stop early, plan; then run the best again with fresh seeds."""
+    from ray_jobs.runtime.searched import open_sweep
+
+    aliases = _aliases(**{"sweep.num_trials": trials, "sweep.num_seeds": seeds, "plan.episodes": episodes})
+    searched = open_sweep(spec, space, [*(overrides or []), *aliases], run=run, case=case)
+    if dry_run:
+        from ray_jobs.dry_run import dry_run as show
+
+        show(searched, console)
+        return
+    from ray_jobs.runtime.progress import Narrator
+    from ray_jobs.sweep import run_sweep
+
+    finished = run_sweep(searched, Narrator(console), only_resume=resume, html=html)
+    _exit_on_failures([] if finished.record.best is not None else ["no trial was completed"])
+
+
+@app.command()
 def plan(
     checkpoint: Annotated[Path, typer.Argument(help="A run folder or a checkpoint folder.")],
     overrides: Overrides = None,
@@ -123,7 +165,7 @@ def compare(
 ) -> None:
     """Print the comparison table of a recorded experiment."""
     from experiments.comparison import compare as compare_record
-    from experiments.comparison import render_text, to_markdown
+    from experiments.comparison_text import render_text, to_markdown
     from experiments.ledger import read_record
     from experiments.report import write_report
     from experiments.tracking import Tracker
@@ -141,6 +183,59 @@ def compare(
     if html is not None:
         write_report(record, html)
         console.print(f"Report: {html}", soft_wrap=True, highlight=False)
+
+
+@app.command()
+def submit(
+    spec: Annotated[str, typer.Argument(help="A spec file, or the name of a shipped one.")],
+    overrides: Overrides = None,
+    address: Address = None,
+    space: Annotated[str | None, typer.Option(help="Search this space: a sweep instead of an experiment.")] = None,
+    trials: Annotated[int | None, typer.Option(help="Trials of the sweep.", min=1)] = None,
+    seeds: Annotated[int | None, typer.Option(help="Training seeds of a trial of the sweep.", min=1)] = None,
+    job_id: Annotated[str | None, typer.Option(help="A name that no job of the cluster has had.")] = None,
+    follow: Annotated[bool, typer.Option("--follow/--no-follow", help="Show the job's log until it ends.")] = True,
+) -> None:
+    """Run an experiment, or with --space a sweep, on a Ray cluster, with this checkout as it is."""
+    from ray_jobs.submit import prepare
+    from ray_jobs.submit import submit as submit_job
+
+    submission = prepare(spec, overrides or [], space=space, trials=trials, seeds=seeds, job_id=job_id)
+    raise typer.Exit(submit_job(submission, address, Console(stderr=True), wait=follow))
+
+
+@app.command()
+def jobs(address: Address = None) -> None:
+    """List the jobs of a Ray cluster, the newest first."""
+    from ray_jobs.job_server import connect
+    from ray_jobs.jobs import show
+
+    show(connect(address), console)
+
+
+@app.command()
+def stop(
+    job: Annotated[str, typer.Argument(help="Its id: `wm jobs` lists them.")],
+    address: Address = None,
+) -> None:
+    """Stop a job and wait until it has ended."""
+    from ray_jobs.job_server import connect
+    from ray_jobs.jobs import stop as stop_job
+
+    ended, asked = stop_job(connect(address), job)
+    how = "ended as" if asked else "had ended already:"
+    console.print(f"{job}: {how} {ended.status.value}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def gpus(
+    quiet: Annotated[bool, typer.Option("--quiet", help="Only UUIDs, as CUDA_VISIBLE_DEVICES takes them.")] = False,
+    min_free_gb: Annotated[float, typer.Option(help="With --quiet: GiB that must be free.", min=0)] = 2.0,
+) -> None:
+    """List this machine's NVIDIA cards, the freest first."""
+    from ray_jobs.gpus import list_gpus
+
+    list_gpus(console, quiet=quiet, min_free_gb=min_free_gb)
 
 
 @app.command()
@@ -247,9 +342,11 @@ def main() -> None:
             f"error: no space left on the disk ({error.filename}); free some and run the same command", soft_wrap=True
         )
         sys.exit(2)
-    except KeyboardInterrupt:
-        error_console.print("stopped. What is done is kept: the same command goes on from there.", highlight=False)
-        sys.exit(130)
+    except SystemExit as leaving:
+        # Typer turns Ctrl-C into an exit of its own; a command that has dealt with it raises one without this cause.
+        if isinstance(getattr(leaving.__context__, "__cause__", None), KeyboardInterrupt):
+            error_console.print("stopped. What is done is kept: the same command goes on from there.", highlight=False)
+        raise
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ python -m ray_jobs.experiment align_vs_align_recon [path=value ...]      (or: wm
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -15,15 +14,16 @@ from typing import Any
 
 from rich.console import Console
 
-from experiments.comparison import compare, render_text
+from experiments.comparison import compare
+from experiments.comparison_text import render_text
 from experiments.ledger import read_record
 from experiments.records import ExperimentRecord
 from experiments.report import write_report
 from experiments.spec import Spec, load_spec
 from experiments.tracking import Tracker
-from ray_jobs.runtime.cluster import cluster
+from ray_jobs.runtime.cluster import cluster, is_local, local_node
 from ray_jobs.runtime.debug import debug_pass
-from ray_jobs.runtime.placement import Placement, machine_cpus, place
+from ray_jobs.runtime.placement import Placement, place
 from ray_jobs.runtime.planning import PlanTask, outcome_from, solve_all
 from ray_jobs.runtime.problems import ensure_problems, problems_file
 from ray_jobs.runtime.progress import Narrator, Stage
@@ -47,9 +47,20 @@ class Finished:
 
 
 def run_experiment(
-    spec: Spec, overrides: dict[str, Any], narrator: Narrator, *, only_resume: bool = False, html: Path | None = None
+    spec: Spec,
+    overrides: dict[str, Any],
+    narrator: Narrator,
+    *,
+    only_resume: bool = False,
+    html: Path | None = None,
+    show: bool = True,
 ) -> Finished:
     """Everything a spec asks for; what is complete already is not done again.
+
+    Args:
+        only_resume: refuse when none of its runs was started.
+        html: where the report goes; None means storage.root/reports.
+        show: print the table at the end.
 
     Raises UserError before any work for whatever can be known to be wrong, and KeyboardInterrupt after a clean stop.
     """
@@ -59,17 +70,16 @@ def run_experiment(
         if only_resume and not any(list_checkpoints(run.inputs.folder.checkpoints) for run in runs):
             raise UserError(f"--resume: no run of '{spec.name}' with these settings was started under {root}")
         resources = runs[0].config.resources
-        if _is_local():
-            place(resources, machine_cpus(), float("inf"), len(runs))
+        if is_local():
+            place(resources, [local_node()], len(runs))
         for run in runs:
             ensure_problems(run)
         tracking = runs[0].config.tracking
         tracker = Tracker(tracking, root, tracking.experiment or spec.name)
         narrator.say(f"{len(runs)} runs; results under {root}")
     with ExitStack() as stack:
-        with narrator.step("Start Ray" if _is_local() else "Join the Ray cluster"):
-            available = stack.enter_context(cluster())
-            placement = place(resources, available.get("CPU", 0.0), available.get("GPU", 0.0), len(runs))
+        with narrator.step("Start Ray" if is_local() else "Join the Ray cluster"):
+            placement = place(resources, stack.enter_context(cluster()), len(runs))
         with narrator.step("Encode frames with the frozen encoder", "episodes") as stage:
             encoded = encode_missing(runs, stage.update)
             narrator.say(f"{encoded} episodes encoded" if encoded else "all tokens are in the store already")
@@ -77,12 +87,17 @@ def run_experiment(
             _debug(runs, stage, narrator)
         recorder = Recorder(tracker, spec, runs)
         try:
-            return _run(spec, runs, placement, recorder, narrator, html or root / "reports" / f"{spec.name}.html")
+            finished = _run(spec, runs, placement, recorder, narrator, html or root / "reports" / f"{spec.name}.html")
         except BaseException:
             recorder.finish("KILLED")
             raise
         finally:
             clean(root)
+    if show:
+        for renderable in render_text(compare(finished.record)):
+            narrator.console.print(renderable)
+        narrator.console.print(f"Report: {finished.report}", soft_wrap=True, highlight=False)
+    return finished
 
 
 def _run(
@@ -113,14 +128,7 @@ def _run(
         record = read_record(recorder.tracker, recorder.parent.run_id)
         write_report(record, html)
         recorder.parent.artifact(html)
-    for renderable in render_text(compare(record)):
-        narrator.console.print(renderable)
-    narrator.console.print(f"Report: {html}", soft_wrap=True, highlight=False)
     return Finished(record, html, [f"{run.title}: {run.failure}" for run in runs if run.failure is not None])
-
-
-def _is_local() -> bool:
-    return os.environ.get("RAY_ADDRESS", "").strip() in ("", "local")
 
 
 def _debug(runs: Sequence[Run], stage: Stage, narrator: Narrator) -> None:
@@ -158,7 +166,7 @@ def _plan(runs: Sequence[Run], placement: Placement, stage: Stage) -> tuple[Outc
         tried = sum(not t.control for t in found)
         stage.update(len(found), len(where), note=f"{successes} of {tried} solved")
 
-    solve_all(list(where), placement.planning_actors, runs[0].config.resources.problem_timeout_s, done)
+    solve_all(list(where), placement.planning_actors, runs[0].config.resources, done)
     outcomes: Outcomes = {}
     logs: Logs = {}
     for task, key in where.items():

@@ -60,15 +60,15 @@ def plan_checkpoint(
             )
     found: dict[PlanTask, dict[str, Any]] = {}
     resources = run.config.resources
-    with cluster() as available:
-        placement = place(resources, available.get("CPU", 0.0), available.get("GPU", 0.0), 1)
+    with cluster() as nodes:
+        placement = place(resources, nodes, 1)
         with narrator.step(f"Plan, {placement.planning_actors} actors", "problems") as stage:
 
             def done(task: PlanTask, outcome: dict[str, Any]) -> None:
                 found[task] = outcome
                 stage.update(len(found), len(tasks), note=f"{sum(o['success'] for o in found.values())} solved")
 
-            solve_all(list(tasks), placement.planning_actors, resources.problem_timeout_s, done)
+            solve_all(list(tasks), placement.planning_actors, resources, done)
     return _report(run, tasks, found, target, narrator)
 
 

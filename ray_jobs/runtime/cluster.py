@@ -15,20 +15,20 @@ from urllib.parse import urlparse
 import ray
 from ray.exceptions import RayTaskError
 
-from ray_jobs.runtime.placement import machine_cpus
+from ray_jobs.runtime.placement import Node, machine_cpus, machine_gpus
 from wm.config.errors import UserError
 
 _CONNECT_S = 5.0
 
 
 @contextmanager
-def cluster(cpus: int | None = None) -> Iterator[dict[str, float]]:
-    """The cluster named by RAY_ADDRESS, or a local one that ends with the block. Yields its total resources.
+def cluster(cpus: int | None = None, gpus: int | None = None) -> Iterator[list[Node]]:
+    """The cluster named by RAY_ADDRESS, or a local one that ends with the block. Yields its nodes.
 
     Raises UserError when the address does not answer.
     """
     if ray.is_initialized():  # a notebook or a test that has a cluster already: it stays theirs
-        yield _total()
+        yield _nodes()
         return
     address = os.environ.get("RAY_ADDRESS", "").strip()
     folder: str | None = None
@@ -44,6 +44,7 @@ def cluster(cpus: int | None = None) -> Iterator[dict[str, float]]:
         ray.init(
             address="local",
             num_cpus=cpus or machine_cpus(),
+            num_gpus=machine_gpus() if gpus is None else gpus,
             # With the dashboard off, a stopped trial leaks its placement group (RAY.md 2).
             include_dashboard=True,
             dashboard_host="127.0.0.1",
@@ -56,15 +57,26 @@ def cluster(cpus: int | None = None) -> Iterator[dict[str, float]]:
             _system_config={"idle_worker_killing_time_threshold_ms": 30_000},
         )
     try:
-        yield _total()
+        yield _nodes()
     finally:
         ray.shutdown()
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _total() -> dict[str, float]:
-    return {name: float(amount) for name, amount in ray.cluster_resources().items()}
+def _nodes() -> list[Node]:
+    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return [Node(float(each.get("CPU", 0.0)), float(each.get("GPU", 0.0))) for each in alive]
+
+
+def is_local() -> bool:
+    """Whether `cluster` would start one of our own."""
+    return os.environ.get("RAY_ADDRESS", "").strip() in ("", "local") and not ray.is_initialized()
+
+
+def local_node() -> Node:
+    """What a cluster of our own would have."""
+    return Node(machine_cpus(), machine_gpus())
 
 
 def get(reference: Any) -> Any:

@@ -22,6 +22,7 @@ from ray.exceptions import RayActorError, RayTaskError, WorkerCrashedError
 from wm.build import build_objective, build_planner, build_world, load
 from wm.config.experiment import ExperimentConfig
 from wm.config.plan import GradientConfig, RandomConfig
+from wm.config.platform import ResourcesConfig
 from wm.data.atomic import write_json
 from wm.evaluation.planning import PlanningEvaluation, PlanOutcome
 from wm.evaluation.problems import load_problems
@@ -69,7 +70,8 @@ class Solver:
         import torch
 
         torch.set_num_threads(1)
-        return load(checkpoint)
+        # Ray hides every card from an actor that was given none.
+        return load(checkpoint, "cuda" if torch.cuda.is_available() else "cpu")
 
 
 def evaluation(config: ExperimentConfig, model: LoadedModel, control: bool = False) -> PlanningEvaluation:
@@ -113,7 +115,10 @@ def read_outcome(path: Path) -> dict[str, Any] | None:
 
 
 def solve_all(
-    tasks: Sequence[PlanTask], num_actors: int, timeout_s: float, done: Callable[[PlanTask, dict[str, Any]], None]
+    tasks: Sequence[PlanTask],
+    num_actors: int,
+    resources: ResourcesConfig,
+    done: Callable[[PlanTask, dict[str, Any]], None],
 ) -> None:
     """Solve every task that has no outcome yet; `done` hears of each as it ends, those found on disk first."""
     waiting: deque[tuple[PlanTask, int]] = deque()
@@ -126,7 +131,16 @@ def solve_all(
     if not waiting:
         return
     # DEFAULT: inside a trial the actor would otherwise be squeezed into the trial's own placement group.
-    make: Callable[[], Any] = ray.remote(Solver).options(num_cpus=1, scheduling_strategy="DEFAULT").remote
+    make: Callable[[], Any] = (
+        ray.remote(Solver)
+        .options(
+            num_cpus=resources.cpus_per_planning_actor,
+            num_gpus=resources.gpus_per_planning_actor,
+            scheduling_strategy="DEFAULT",
+        )
+        .remote
+    )
+    timeout_s = resources.problem_timeout_s
     actors = [make() for _ in range(min(num_actors, len(waiting)))]
     busy: dict[Any, tuple[int, PlanTask, int, float]] = {}
     try:

@@ -87,12 +87,13 @@ class Narrator:
     def __init__(self, console: Console) -> None:
         self.console = console
         self.seconds: dict[str, float] = {}
+        self._count = 0
 
     @contextmanager
     def step(self, title: str, unit: str = "") -> Iterator[Stage]:
-        """One of the job's steps, timed."""
-        number = len(self.seconds) + 1
-        self.console.print(f"[bold]{number}. {title}[/bold]", highlight=False)
+        """One of the job's steps, timed; the seconds of a repeated one add up."""
+        self._count += 1
+        self.console.print(f"[bold]{self._count}. {title}[/bold]", highlight=False)
         # A console of the stage's own, bound to today's stdout: Ray's printing is sent elsewhere while Tune runs.
         console = self.console if self.console.quiet else Console(file=sys.stdout)
         stage = Stage(console, title, unit)
@@ -102,8 +103,9 @@ class Narrator:
             yield stage
         finally:
             stage.stop()
-            self.seconds[title] = time.monotonic() - began
-        self.console.print(f"   done in {format_s(self.seconds[title])}", highlight=False)
+            took = time.monotonic() - began
+            self.seconds[title] = self.seconds.get(title, 0.0) + took
+        self.console.print(f"   done in {format_s(took)}", highlight=False)
 
     def say(self, text: str) -> None:
         """One line."""

@@ -18,7 +18,6 @@ from experiments.tracking import RunLog, Tracker, flatten
 from ray_jobs.runtime.problems import problems_file
 from ray_jobs.runtime.runs import Run
 from wm.build import build_world, load
-from wm.config.hashing import eval_hash
 from wm.evaluation.planning import PlanOutcome, outcome_frames
 from wm.evaluation.problems import load_problems
 from wm.evaluation.retrieval import imagined_strip
@@ -35,7 +34,7 @@ class Recorder:
         self.tracker = tracker
         self._runs = runs
         self._children: dict[int, RunLog] = {}
-        key = "/".join(sorted(eval_hash(run.config, run.inputs.hash) + str(run.config.evaluate.grid) for run in runs))
+        key = "/".join(sorted(run.key + str(run.config.evaluate.grid) for run in runs))
         identity = hashlib.sha256(f"{spec.name}/{runs[0].config.plan.episodes}/{key}".encode()).hexdigest()[:12]
         tags = {
             "wm.role": "experiment",
@@ -46,7 +45,7 @@ class Recorder:
             "wm.metric": spec.metric,
             "wm.mode": spec.mode,
             "spec": spec.name,
-            **{f"fact.{name}": value for name, value in _facts(runs).items()},
+            **{f"fact.{name}": value for name, value in facts(runs).items()},
         }
         self.parent = tracker.open_run(spec.name, identity, tags=tags)
         self._spec = spec
@@ -67,9 +66,7 @@ class Recorder:
             }
             # Paths and addresses stay out: they are this machine's, and an address may hold a password.
             config = run.config.model_dump(mode="json", exclude={"storage", "tracking"})
-            log = self.tracker.open_run(
-                run.name, run.inputs.hash, parent=self.parent.run_id, tags=tags, params=flatten(config)
-            )
+            log = self.tracker.open_run(run.name, run.key, parent=self.parent.run_id, tags=tags, params=flatten(config))
             self._children[id(run)] = log
             with tempfile.TemporaryDirectory() as folder:
                 file = Path(folder) / CONFIG
@@ -145,7 +142,8 @@ class Recorder:
         return pictures
 
 
-def _facts(runs: Sequence[Run]) -> dict[str, str]:
+def facts(runs: Sequence[Run]) -> dict[str, str]:
+    """What held for all runs: commit, data, encoder, machine, versions."""
     first = runs[0]
     return {
         "commit": git_commit(),

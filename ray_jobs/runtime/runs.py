@@ -49,6 +49,11 @@ class Run:
         return "_".join(part for part in (self.plan.case, f"seed{self.plan.seed}", self.plan.run) if part)
 
     @property
+    def key(self) -> str:
+        """12 hex digits of what is trained and how it is planned with. Runs that differ in planning only share a training."""
+        return eval_hash(self.config, self.inputs.hash)
+
+    @property
     def is_complete(self) -> bool:
         """Trained to the end."""
         return self.inputs.folder.result() is not None
@@ -68,7 +73,7 @@ class Run:
 
     def outcome_file(self, goal_horizon: int, problem: str) -> Path:
         """Where the outcome of one planning problem goes."""
-        folder = self.inputs.folder.path / "planning" / eval_hash(self.config, self.inputs.hash)
+        folder = self.inputs.folder.path / "planning" / self.key
         return folder / f"gh{goal_horizon}" / f"{problem.replace('/', '_')}.json"
 
     def control_file(self, goal_horizon: int, problem: str) -> Path:
@@ -84,8 +89,17 @@ class Run:
 
 
 def storage_root(configured: str | None) -> Path:
-    """storage.root, else WM_HOME, else ./wm_home; absolute. Raises UserError when it cannot be written."""
-    root = Path(configured or os.environ.get("WM_HOME") or "wm_home").expanduser().absolute()
+    """storage.root, else WM_HOME, else ./wm_home; absolute.
+
+    Raises UserError when it cannot be written, or would lie in the folder of a Ray job, which is removed after it.
+    """
+    given = Path(configured or os.environ.get("WM_HOME") or "wm_home").expanduser()
+    if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ and not given.is_absolute():  # Ray sets it for a job's driver alone
+        raise UserError(
+            f"storage.root={given}: the folder of a Ray job is temporary; start the head with WM_HOME=/absolute/folder, pass "
+            "WM_HOME in the job's runtime env (env_vars), or set storage.root to an absolute path"
+        )
+    root = given.absolute()
     try:
         root.mkdir(parents=True, exist_ok=True)
         probe = root / f".write_{os.getpid()}"
@@ -101,25 +115,35 @@ def storage_root(configured: str | None) -> Path:
 def open_runs(spec: Spec, overrides: Mapping[str, Any]) -> list[Run]:
     """Resolve and open every run of a spec. Raises UserError for whatever can be known to be wrong before any work."""
     plans = spec.resolve_runs(overrides)
-    root = storage_root(plans[0].config.storage.root)
-    encoders: dict[str, Encoder] = {}
-    runs: list[Run] = []
-    for plan in plans:
-        config = plan.config.model_copy(update={"storage": plan.config.storage.model_copy(update={"root": str(root)})})
-        key = config.encoder.model_dump_json()
-        if key not in encoders:
-            encoders[key] = build_encoder(config.encoder)
-        inputs = RunInputs(config, root, encoders[key])
-        inputs.dataset.held_out_clips(config.model.history_len + config.longest_horizon)  # long enough, or said now
-        runs.append(Run(plan._replace(config=config), inputs))
+    opener = Opener(storage_root(plans[0].config.storage.root))
+    runs = [opener.open(plan) for plan in plans]
     _check_distinct(runs)
     return runs
 
 
+class Opener:
+    """Opens runs under one storage.root, each encoder once."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._encoders: dict[str, Encoder] = {}
+
+    def open(self, plan: RunPlan) -> Run:
+        """Raises UserError when the data or the encoder are not what the config says, or episodes are too short."""
+        storage = plan.config.storage.model_copy(update={"root": str(self.root)})
+        config = plan.config.model_copy(update={"storage": storage})
+        key = config.encoder.model_dump_json()
+        if key not in self._encoders:
+            self._encoders[key] = build_encoder(config.encoder)
+        inputs = RunInputs(config, self.root, self._encoders[key])
+        inputs.dataset.held_out_clips(config.model.history_len + config.longest_horizon)
+        return Run(plan._replace(config=config), inputs)
+
+
 def _check_distinct(runs: Sequence[Run]) -> None:
-    """Two runs with one hash would be one run under two names."""
+    """Two runs with one key would be one run under two names."""
     seen: dict[str, Run] = {}
     for run in runs:
-        other = seen.setdefault(run.inputs.hash, run)
+        other = seen.setdefault(run.key, run)
         if other is not run:
-            raise UserError(f"runs: '{run.title}' and '{other.title}' train exactly the same thing; make them differ")
+            raise UserError(f"runs: '{run.title}' and '{other.title}' are exactly the same; make them differ")

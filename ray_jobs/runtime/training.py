@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import shutil
+import socket
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -55,35 +56,40 @@ class _Watcher(tune.Callback):
 
 def train_all(runs: Sequence[Run], placement: Placement, recorder: Recorder, stage: Stage) -> None:
     """Train what is not complete. A run that cannot be trained has `failure` set; the others go on."""
-    waiting = [run for run in runs if not run.is_complete]
+    # Runs that differ in planning only are one training.
+    waiting = list({run.inputs.hash: run for run in reversed(runs) if not run.is_complete}.values())[::-1]
     for run in runs:
         total = run.inputs.total_steps
-        stage.update(0 if run in waiting else total, total, run.title, "" if run in waiting else "complete already")
+        todo = any(run is other for other in waiting)
+        stage.update(0 if todo else total, total, run.title, "" if todo else "trained already")
     if waiting:
         jobs = [run.job for run in waiting]
+        folder = scratch(runs[0].inputs.root)
 
         def trainable(config: dict[str, Any]) -> None:
-            run_trial(jobs[config["index"]])
+            run_trial(jobs[config["index"]], folder)
 
-        root = runs[0].inputs.root
         # Ctrl-C must reach us, not Tune: it would return as if all had ended.
         os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
         os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
-        _quieten()
+        quieten()
         tuner = tune.Tuner(
             tune.with_resources(trainable, {"CPU": DRIVER_CPUS}),
             param_space={"index": tune.grid_search(list(range(len(waiting))))},
             tune_config=tune.TuneConfig(max_concurrent_trials=placement.runs_at_once),
             run_config=tune.RunConfig(
                 name="experiment",
-                storage_path=str(root / "ray" / "tune"),
+                storage_path=folder,
+                failure_config=tune.FailureConfig(max_failures=runs[0].config.resources.max_failures),
                 callbacks=[_Watcher(waiting, recorder, stage)],
                 verbose=0,
             ),
         )
         with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
             tuner.fit()  # Tune and the raylet speak of files that are removed and processes that are meant
+    failures = {run.inputs.hash: run.failure for run in waiting}
     for run in runs:
+        run.failure = failures.get(run.inputs.hash)
         _settle(run, recorder)
 
 
@@ -99,11 +105,19 @@ def _settle(run: Run, recorder: Recorder) -> None:
     recorder.rows(run, [{"step": run.inputs.total_steps, "metrics": {"train/time_s": result["time_s"]}}])
 
 
-def _quieten() -> None:
+def quieten() -> None:
+    """Tune and Train speak of files that are removed and processes that are meant."""
     for name in ("ray.tune", "ray.train", "ray.data"):
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
+def scratch(root: Path) -> str:
+    """Where this command lets Ray keep its own books."""
+    return str(root / "ray" / f"{socket.gethostname()}-{os.getpid()}")
+
+
 def clean(root: Path) -> None:
-    """Remove Ray's own bookkeeping: nothing is resumed from it."""
-    shutil.rmtree(root / "ray", ignore_errors=True)
+    """Remove them: nothing is resumed from there."""
+    shutil.rmtree(scratch(root), ignore_errors=True)
+    with contextlib.suppress(OSError):  # another command's are still there
+        (root / "ray").rmdir()

@@ -17,10 +17,13 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
+from math import inf
 from pathlib import Path
 from typing import Any, TypedDict, cast
 
 import ray.train
+import ray.train.collective
 import ray.train.torch
 from ray import tune
 from ray.train import Checkpoint
@@ -30,7 +33,7 @@ from ray_jobs.runtime.stream import ClipSource, stream_batches
 from wm.config.errors import UserError
 from wm.config.experiment import ExperimentConfig
 from wm.data.token_files import StoredTokens
-from wm.training_run import RunFolder, RunInputs
+from wm.training_run import LOCK_WAIT_S, RunFolder, RunInputs
 from wm.types import Batch
 
 
@@ -51,23 +54,69 @@ class TrainReporter:
 
     Checkpoints stay in the run's own folder, written atomically by the core; Ray Train is given a pointer to each, since it
     accepts only what lies in its own storage.
+
+    Args:
+        number: which of the trial's runs.
+        judged: the validation metric that a sweep stops trials on, reported with its epoch; only of the first run.
+        stop_file: when it appears, the next report raises Stopped on every rank.
     """
+
+    def __init__(self, number: int = 0, judged: str | None = None, stop_file: str | None = None) -> None:
+        self._number, self._judged = number, judged if number == 0 else None
+        self._stop_file = None if stop_file is None else Path(stop_file)
 
     def report(self, step: int, metrics: Mapping[str, float], checkpoint: Path | None = None) -> None:
         """Every rank must call this equally often: it is a barrier."""
-        values = {"step": step, "metrics": dict(metrics)}
+        values: dict[str, Any] = {"run": self._number, "step": step, "metrics": dict(metrics)}
+        if self._judged is not None and self._judged in metrics:
+            values |= {"epoch": int(metrics["train/epoch"]), "judged": metrics[self._judged]}
         if checkpoint is None:
             ray.train.report(values)
-            return
-        with tempfile.TemporaryDirectory() as folder:
-            (Path(folder) / "pointer.json").write_text(json.dumps({"checkpoint": str(checkpoint)}), encoding="utf-8")
-            ray.train.report(values, checkpoint=Checkpoint.from_directory(folder))
+        else:
+            with tempfile.TemporaryDirectory() as folder:
+                pointer = Path(folder) / "pointer.json"
+                pointer.write_text(json.dumps({"checkpoint": str(checkpoint)}), encoding="utf-8")
+                ray.train.report(values, checkpoint=Checkpoint.from_directory(folder))
+        if self._stop_file is not None and _agreed(self._stop_file.is_file()):
+            raise Stopped
+
+
+class Stopped(Exception):
+    """The sweep wants this trial to end here."""
+
+
+def _agreed(mine: bool) -> bool:
+    """Rank 0's view: ranks that disagreed would wait for each other."""
+    if ray.train.get_context().get_world_size() == 1:
+        return mine
+    return bool(ray.train.collective.broadcast_from_rank_zero(mine))
+
+
+class TrainPlan(TypedDict):
+    """What one set of workers trains, one run after another.
+
+    Args:
+        judged, stop_file: see TrainReporter.
+        scratch: where Ray keeps its own books, which nothing is resumed from.
+        shared: other trials may train the same run at the same time (they differ in planning only): wait for them.
+    """
+
+    jobs: list[RunJob]
+    judged: str | None
+    stop_file: str | None
+    scratch: str
+    shared: bool
 
 
 def train_worker(loop_config: dict[str, Any]) -> None:
     """What each Ray Train worker runs."""
+    plan = cast(TrainPlan, loop_config)
     try:
-        _train(cast(RunJob, loop_config))
+        for number, job in enumerate(plan["jobs"]):
+            reporter = TrainReporter(number, plan["judged"], plan["stop_file"])
+            _train(job, reporter, inf if plan["shared"] else LOCK_WAIT_S)
+    except Stopped:
+        return
     except UserError as error:
         if ray.train.get_context().get_world_size() > 1:
             raise  # a report is a barrier, and the other ranks are not at one
@@ -75,38 +124,47 @@ def train_worker(loop_config: dict[str, Any]) -> None:
         ray.train.report({"failure": str(error)})
 
 
-def _train(job: RunJob) -> None:
+def _train(job: RunJob, reporter: TrainReporter, lock_wait_s: float) -> None:
     began = time.monotonic()
     context = ray.train.get_context()
     rank, num_ranks = context.get_world_rank(), context.get_world_size()
-    config = ExperimentConfig.model_validate_json(job["config_json"])
-    # With stored tokens a worker needs no network, nor the seconds that importing transformers takes.
-    stored = StoredTokens(job["token_dim"], job["token_grid"], job["encoder_fingerprint"])
-    inputs = RunInputs(config, Path(job["root"]), stored if config.data.tokens == "store" else None)
-    if inputs.hash != job["hash"]:
-        raise UserError(f"{inputs.root}: data or encoder changed since this run was planned; run the command again")
-    source = ClipSource(job["config_json"], job["root"], inputs.encoder.fingerprint, rank, num_ranks)
-    cpus_per_task = config.resources.cpus_per_data_task
+    folder = RunFolder(Path(job["root"]) / "runs" / job["hash"])
+    with folder.lock(lock_wait_s) if rank == 0 else nullcontext():
+        if num_ranks > 1:
+            ray.train.collective.barrier()  # nobody reads a checkpoint that another process is about to add to
+        _report_history(folder, reporter)
+        if folder.result() is not None:
+            return
+        config = ExperimentConfig.model_validate_json(job["config_json"])
+        # With stored tokens a worker needs no network, nor the seconds that importing transformers takes.
+        stored = StoredTokens(job["token_dim"], job["token_grid"], job["encoder_fingerprint"])
+        inputs = RunInputs(config, Path(job["root"]), stored if config.data.tokens == "store" else None)
+        if inputs.hash != job["hash"]:
+            raise UserError(f"{inputs.root}: data or encoder changed since this run was planned; run the command again")
+        source = ClipSource(job["config_json"], job["root"], inputs.encoder.fingerprint, rank, num_ranks)
 
-    def batches(start: int) -> Iterator[Batch]:
-        return map(inputs.encode, stream_batches(source, start, inputs.total_steps, cpus_per_task))
+        def batches(start: int) -> Iterator[Batch]:
+            stream = stream_batches(source, start, inputs.total_steps, config.resources.cpus_per_data_task)
+            return map(inputs.encode, stream)
 
-    training = inputs.training(
-        TrainReporter(),
-        batches,
-        is_main=rank == 0,
-        wrap=(lambda module: module) if num_ranks == 1 else _distributed,
-        commit=job["commit"],
-    )
-    setup_s = time.monotonic() - began
-    if rank == 0:
-        with inputs.folder.lock():
-            history = training.run()
-            inputs.folder.finish(
-                {"hash": inputs.hash, "history": history, "time_s": training.elapsed_s, "setup_s": setup_s}
-            )
-    else:
-        training.run()
+        training = inputs.training(
+            reporter,
+            batches,
+            is_main=rank == 0,
+            wrap=(lambda module: module) if num_ranks == 1 else _distributed,
+            commit=job["commit"],
+        )
+        setup_s = time.monotonic() - began
+        history = training.run()
+        if rank == 0:
+            folder.finish({"hash": inputs.hash, "history": history, "time_s": training.elapsed_s, "setup_s": setup_s})
+
+
+def _report_history(folder: RunFolder, reporter: TrainReporter) -> None:
+    """Say again what was validated before an interruption: what listens may have died with the driver."""
+    for row in folder.history():
+        if any(name.startswith("val/") for name in row["metrics"]):
+            reporter.report(row["step"], {**row["metrics"], "train/epoch": row["epoch"]})
 
 
 def _distributed(module: Any) -> Any:
@@ -115,31 +173,36 @@ def _distributed(module: Any) -> Any:
     )
 
 
-def run_trial(job: RunJob) -> None:
-    """The Tune trainable: fit the run unless it is complete."""
+def fit(plan: TrainPlan) -> None:
+    """Train the runs of a plan on workers of their own; returns when they end, raises TrainingFailedError when they died too often."""
+    first = plan["jobs"][0]
+    resources = ExperimentConfig.model_validate_json(first["config_json"]).resources
+    per_worker = {"CPU": resources.cpus_per_worker}
+    if resources.gpus_per_worker:
+        per_worker["GPU"] = resources.gpus_per_worker
+    trainer = ray.train.torch.TorchTrainer(
+        train_worker,
+        train_loop_config=dict(plan),
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=resources.num_workers,
+            use_gpu=resources.gpus_per_worker > 0,
+            resources_per_worker=per_worker,
+        ),
+        run_config=ray.train.RunConfig(
+            # A name of its own each time: what a run resumes from is its own folder, not Ray's snapshot.
+            name=f"{first['hash']}-{os.getpid()}-{int(time.time())}",
+            storage_path=plan["scratch"],
+            callbacks=[TuneReportCallback()],
+            failure_config=ray.train.FailureConfig(max_failures=resources.max_failures),
+        ),
+    )
+    trainer.fit()
+
+
+def run_trial(job: RunJob, scratch: str) -> None:
+    """The Tune trainable of an experiment: fit the run unless it is complete."""
     folder = RunFolder(Path(job["root"]) / "runs" / job["hash"])
     if folder.result() is None:
-        config = ExperimentConfig.model_validate_json(job["config_json"])
-        resources = config.resources
-        per_worker = {"CPU": resources.cpus_per_worker}
-        if resources.gpus_per_worker:
-            per_worker["GPU"] = resources.gpus_per_worker
-        trainer = ray.train.torch.TorchTrainer(
-            train_worker,
-            train_loop_config=dict(job),
-            scaling_config=ray.train.ScalingConfig(
-                num_workers=resources.num_workers,
-                use_gpu=resources.gpus_per_worker > 0,
-                resources_per_worker=per_worker,
-            ),
-            run_config=ray.train.RunConfig(
-                # A name of its own each time: what a run resumes from is its own folder, not Ray's snapshot.
-                name=f"{job['hash']}-{os.getpid()}-{int(time.time())}",
-                storage_path=str(Path(job["root"]) / "ray" / "train"),
-                callbacks=[TuneReportCallback()],
-                failure_config=ray.train.FailureConfig(max_failures=resources.max_failures),
-            ),
-        )
-        trainer.fit()
+        fit({"jobs": [job], "judged": None, "stop_file": None, "scratch": scratch, "shared": False})
     if folder.result() is not None:
         tune.report({"complete": True})

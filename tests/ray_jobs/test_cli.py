@@ -135,6 +135,30 @@ def test_unreadable_episode_stops_before_training(home: Path, tmp_path: Path, mo
     assert "episode_000.pth: unreadable" in message
 
 
+def test_ctrl_c_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Typer turns it into an exit before `main` sees it; a command that dealt with it itself has said what there is to say."""
+
+    def interrupted(console: object) -> int:
+        raise KeyboardInterrupt
+
+    def settled(console: object) -> int:
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            raise cli.typer.Exit(130) from None
+
+    import ray_jobs.doctor
+
+    monkeypatch.setattr(cli.signal, "signal", lambda *given: None)
+    monkeypatch.setattr(sys, "argv", ["wm", "doctor"])
+    for diagnose, said in ((interrupted, True), (settled, False)):
+        monkeypatch.setattr(ray_jobs.doctor, "diagnose", diagnose)
+        with pytest.raises(SystemExit) as leaving:
+            cli.main()
+        assert leaving.value.code == 130
+        assert ("the same command goes on" in capsys.readouterr().err) == said
+
+
 def test_help_imports_nothing_heavy() -> None:
     script = (
         "import sys, ray_jobs.cli; print([m for m in ('ray', 'torch', 'mlflow', 'transformers') if m in sys.modules])"

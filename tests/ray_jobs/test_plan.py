@@ -19,18 +19,19 @@ def solved_in_process(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Plan here instead of on actors; returns the outcome files that were not there yet."""
     from contextlib import nullcontext
 
+    from ray_jobs.runtime.placement import Node
     from ray_jobs.runtime.planning import PlanTask, Solver, read_outcome
 
     fresh: list[str] = []
 
-    def solve_all(tasks: list[PlanTask], num_actors: int, timeout_s: float, done: Any) -> None:
+    def solve_all(tasks: list[PlanTask], num_actors: int, resources: Any, done: Any) -> None:
         for task in tasks:
             found = read_outcome(Path(task.out))
             if found is None:
                 fresh.append(task.out)
             done(task, found or Solver().solve(task))
 
-    monkeypatch.setattr(plan, "cluster", lambda: nullcontext({"CPU": 2.0}))
+    monkeypatch.setattr(plan, "cluster", lambda: nullcontext([Node(2)]))
     monkeypatch.setattr(plan, "solve_all", solve_all)
     return fresh
 
