@@ -145,6 +145,7 @@ def _search(
             else None,
             num_samples=-1,
             max_concurrent_trials=placement.runs_at_once,
+            reuse_actors=True,  # a trial's process imports torch once, not once a trial
         ),
         run_config=tune.RunConfig(
             name="sweep",
@@ -213,7 +214,7 @@ class _Driver:
         except UserError as error:
             runs = error
         planned = searched.objective.startswith("plan/")
-        write_job(searched.folder, proposal, runs, searched.prune_on, planned, self._placement.planning_actors_per_run)
+        write_job(searched.folder, number, runs, searched.prune_on, planned, self._placement.planning_actors_per_run)
         self._recorder.trial(number, proposal.params, spec_file)
         return number
 

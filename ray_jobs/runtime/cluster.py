@@ -40,6 +40,7 @@ def cluster(cpus: int | None = None, gpus: int | None = None) -> Iterator[list[N
             reason = str(error).splitlines()[0][:200]
             raise UserError(f"RAY_ADDRESS={address}: {reason}; unset RAY_ADDRESS to run on this machine") from error
     else:
+        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # a process less for every run
         folder = tempfile.mkdtemp(prefix="wmray")  # short: Ray's socket paths have a limit
         ray.init(
             address="local",

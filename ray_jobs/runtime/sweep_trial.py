@@ -23,7 +23,6 @@ from typing import Any, TypedDict, cast
 from ray import tune
 from ray.train.v2.api.exceptions import TrainingFailedError
 
-from experiments.study import Proposal
 from ray_jobs.runtime.planning import PlanTask, outcome_from, solve_all
 from ray_jobs.runtime.problems import ensure_problems, problems_file
 from ray_jobs.runtime.runs import Run
@@ -68,7 +67,7 @@ def stop_file(folder: Path, number: int) -> Path:
 
 
 def write_job(
-    folder: Path, proposal: Proposal, runs: list[Run] | UserError, judged: str | None, planned: bool, num_actors: int
+    folder: Path, number: int, runs: list[Run] | UserError, judged: str | None, planned: bool, num_actors: int
 ) -> None:
     """Draw the planning problems and write the job; `runs` may be the reason why there are none."""
     job = TrialJob(failure=None, runs=[], judged=judged, problems={}, outcomes=[], num_actors=num_actors)
@@ -82,7 +81,7 @@ def write_job(
             ids = {horizon: [problem.id for problem in load_problems(file)] for horizon, file in files.items()}
             job["problems"] = {str(horizon): str(file) for horizon, file in files.items()}
             job["outcomes"] = [{str(h): [str(run.outcome_file(h, i)) for i in ids[h]] for h in ids} for run in runs]
-    write_json(job_file(folder, proposal.number), job)
+    write_json(job_file(folder, number), job)
 
 
 def run_sweep_trial(folder: Path, number: int, scratch: str) -> None:

@@ -6,12 +6,9 @@ import io
 import os
 import re
 import secrets
-import shutil
 import signal
-import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,64 +19,15 @@ from rich.console import Console
 
 from experiments.provenance import git_commit
 from tests.integration.conftest import REPOSITORY, finish, wait_until
+from tests.integration.heads import Head, start_head
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 
-class Head(NamedTuple):
-    address: str
-    home: Path
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
-
-
 @pytest.fixture(scope="module")
 def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
-    """`ray start --head --block` with this session's token; its process ends its own, by SIGTERM, and nothing else."""
-    folder = tempfile.mkdtemp(prefix="wmr-", dir="/tmp")  # short: a socket's path may have 107 characters
-    home = tmp_path_factory.mktemp("home")
-    ports = {
-        name: free_port()
-        for name in ("port", "dashboard-port", "dashboard-agent-listen-port", "ray-client-server-port")
-    }
-    bin_folder = Path(sys.executable).parent
-    process = subprocess.Popen(
-        [
-            *(str(bin_folder / "ray"), "start", "--head", "--block", "--node-ip-address=127.0.0.1"),
-            *("--dashboard-host=127.0.0.1", "--num-cpus=2", "--object-store-memory=200000000", "--disable-usage-stats"),
-            *(f"--{name}={port}" for name, port in ports.items()),
-            f"--temp-dir={folder}",
-        ],
-        env={**os.environ, "WM_HOME": str(home), "PATH": f"{bin_folder}:{os.environ['PATH']}"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    address = f"http://127.0.0.1:{ports['dashboard-port']}"
-    try:
-        wait_until(lambda: process.poll() is not None or answers(address), 120)
-        assert process.poll() is None
-        yield Head(address, home)
-    finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(60)
-        except subprocess.TimeoutExpired:
-            process.kill()
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def answers(address: str) -> bool:
-    import requests
-
-    headers = {"Authorization": f"Bearer {os.environ['RAY_AUTH_TOKEN']}"}
-    try:
-        return requests.get(f"{address}/api/jobs/", headers=headers, timeout=5).status_code == 200
-    except requests.RequestException:
-        return False
+    with start_head(tmp_path_factory.mktemp("home")) as started:
+        yield started
 
 
 class Ran(NamedTuple):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
-from sklearn.linear_model import RidgeCV
 
 ALPHAS = tuple(float(a) for a in 10.0 ** np.arange(-3, 4))
 
@@ -18,6 +17,8 @@ class StateProbe:
 
     def __init__(self, latents: np.ndarray, states: np.ndarray) -> None:
         """latents (N, K), states (N, S)."""
+        from sklearn.linear_model import RidgeCV  # two seconds, which only a process that validates should wait
+
         rows = latents.astype(np.float64)
         self._mean = rows.mean(axis=0)
         self._scale = max(float((rows - self._mean).std()), 1e-12)
