@@ -15,7 +15,7 @@ from experiments.sweep_config import SweepConfig
 from wm.config.base import Config
 from wm.config.errors import UserError, nearest
 from wm.config.experiment import ExperimentConfig
-from wm.config.resolve import Layer, resolve
+from wm.config.resolve import Layer, resolve, resolve_section
 from wm.config.yaml import read_yaml
 
 SPACES = Path(__file__).parent.parent / "search_spaces"
@@ -176,13 +176,10 @@ def load_space(name: str | Path, sweep: Mapping[str, Any] | None = None) -> Sear
     if file is None:
         raise UserError(f"unknown search space '{name}'.{nearest(str(name), shipped)}")
     tree = {"name": file.stem, **read_yaml(file)}
-    for path, value in (sweep or {}).items():
-        node = tree
-        for step in ("sweep", *path.split("."))[:-1]:
-            node = node.setdefault(step, {})
-        node[path.rsplit(".", 1)[-1]] = value
+    layers = [Layer.from_tree(str(file), tree.pop("sweep", None) or {}), Layer.from_tree("command line", sweep or {})]
+    chosen = resolve_section(SweepConfig, layers, "sweep")
     try:
-        return SearchSpace.model_validate_json(json.dumps(tree))
+        return SearchSpace.model_validate_json(json.dumps({**tree, "sweep": chosen.model_dump(mode="json")}))
     except ValidationError as error:
         faults = (f"{'.'.join(map(str, f['loc']))}: {f['msg']}".removeprefix(": ") for f in error.errors())
         raise UserError("\n".join(f"{file}: {fault.replace('Value error, ', '')}" for fault in faults)) from error

@@ -116,6 +116,10 @@ class RunLog:
         log = self._client.log_artifacts if file.is_dir() else self._client.log_artifact
         log(self.run_id, str(file), folder)
 
+    def text(self, name: str, content: str) -> None:
+        """A text artifact."""
+        self._client.log_text(self.run_id, content, name)
+
     def tag(self, **tags: str) -> None:
         """Set tags; `_` in a name stands for itself."""
         for key, value in tags.items():

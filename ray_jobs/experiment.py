@@ -21,7 +21,7 @@ from experiments.records import ExperimentRecord
 from experiments.report import write_report
 from experiments.spec import Spec, load_spec
 from experiments.tracking import Tracker
-from ray_jobs.runtime.cluster import cluster, is_local, local_node
+from ray_jobs.runtime.cluster import check_shared, cluster, is_local, local_node
 from ray_jobs.runtime.debug import debug_pass
 from ray_jobs.runtime.placement import Placement, place
 from ray_jobs.runtime.planning import PlanTask, outcome_from, solve_all
@@ -80,6 +80,7 @@ def run_experiment(
     with ExitStack() as stack:
         with narrator.step("Start Ray" if is_local() else "Join the Ray cluster"):
             placement = place(resources, stack.enter_context(cluster()), len(runs))
+            check_shared(root)
         with narrator.step("Encode frames with the frozen encoder", "episodes") as stage:
             encoded = encode_missing(runs, stage.update)
             narrator.say(f"{encoded} episodes encoded" if encoded else "all tokens are in the store already")

@@ -27,7 +27,7 @@ from experiments.sweep_report import write_sweep_report
 from experiments.sweep_table import render_sweep
 from experiments.tracking import Tracker
 from ray_jobs.experiment import run_experiment
-from ray_jobs.runtime.cluster import cluster, is_local, local_node
+from ray_jobs.runtime.cluster import check_shared, cluster, is_local, local_node
 from ray_jobs.runtime.debug import debug_pass
 from ray_jobs.runtime.placement import DRIVER_CPUS, Placement, place
 from ray_jobs.runtime.problems import ensure_problems
@@ -89,6 +89,7 @@ def run_sweep(
             if study.num_finished < sweep.num_trials:
                 with narrator.step("Start Ray" if is_local() else "Join the Ray cluster"):
                     placement = place(resources, stack.enter_context(cluster()), sweep.num_trials)
+                    check_shared(searched.root)
                 _prepare(searched, narrator)
                 with narrator.step(f"Search {sweep.num_trials} trials, {placement.runs_at_once} at a time"):
                     _search(searched, study, recorder, placement, narrator)

@@ -7,18 +7,22 @@ import os
 import shutil
 import socket
 import tempfile
-from collections.abc import Iterator
+import uuid
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
 import ray
-from ray.exceptions import RayTaskError
+from ray.exceptions import GetTimeoutError, RayError, RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ray_jobs.runtime.placement import Node, machine_cpus, machine_gpus
 from wm.config.errors import UserError
 
 _CONNECT_S = 5.0
+_NODE_ANSWERS_S = 60.0
 
 
 @contextmanager
@@ -63,6 +67,47 @@ def cluster(cpus: int | None = None, gpus: int | None = None) -> Iterator[list[N
         ray.shutdown()
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def check_shared(root: Path, holds: Callable[[str, str], bool] | None = None) -> None:
+    """Every node must see storage.root. Raises UserError naming those that do not.
+
+    Args:
+        holds: what a node is asked: does this file hold this text?
+    """
+    others = [
+        node for node in ray.nodes() if node["Alive"] and node["NodeID"] != ray.get_runtime_context().get_node_id()
+    ]
+    if not others:
+        return
+    probe, text = root / f".shared_{uuid.uuid4().hex}", uuid.uuid4().hex
+    probe.write_text(text, encoding="utf-8")
+    try:
+        asked: dict[str, Any] = {}
+        for node in others:
+            where = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            task = ray.remote(holds or _holds).options(num_cpus=0, scheduling_strategy=where, max_retries=0)
+            asked[node["NodeManagerAddress"]] = task.remote(str(probe), text)
+        blind = [address for address, reference in asked.items() if not _answer(reference)]
+    finally:
+        probe.unlink()
+    if blind:
+        raise UserError(
+            f"storage.root={root}: not shared with {len(blind)} of {len(others) + 1} nodes ({', '.join(sorted(set(blind)))}); "
+            f"mount one folder under this path on every node"
+        )
+
+
+def _holds(path: str, text: str) -> bool:
+    file = Path(path)
+    return file.is_file() and file.read_text(encoding="utf-8") == text
+
+
+def _answer(reference: Any) -> bool:
+    try:
+        return bool(ray.get(reference, timeout=_NODE_ANSWERS_S))
+    except (RayError, GetTimeoutError):
+        return False
 
 
 def _nodes() -> list[Node]:

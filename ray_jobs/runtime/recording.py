@@ -12,7 +12,7 @@ from typing import Any
 from experiments.figures import rollout_strip
 from experiments.ledger import CONFIG, PICTURES, PLAN_LOG
 from experiments.pictures import encode_mp4, side_by_side
-from experiments.provenance import git_commit, library_versions, machine
+from experiments.provenance import dirty_diff, git_commit, library_versions, machine
 from experiments.spec import Spec
 from experiments.tracking import RunLog, Tracker, flatten
 from ray_jobs.runtime.problems import problems_file
@@ -48,6 +48,7 @@ class Recorder:
             **{f"fact.{name}": value for name, value in facts(runs).items()},
         }
         self.parent = tracker.open_run(spec.name, identity, tags=tags)
+        keep_diff(self.parent)
         self._spec = spec
 
     def child(self, run: Run) -> RunLog:
@@ -140,6 +141,12 @@ class Recorder:
             )
             pictures["plan_video"] = encode_mp4(frames)
         return pictures
+
+
+def keep_diff(parent: RunLog) -> None:
+    """How the code differs from the commit that the facts name."""
+    if dirty_diff():
+        parent.text("uncommitted.diff", dirty_diff())
 
 
 def facts(runs: Sequence[Run]) -> dict[str, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import stdev
@@ -12,7 +11,7 @@ from typing import Any
 from experiments.provenance import git_commit
 from experiments.sweep_record import TrialState
 from experiments.tracking import RunLog, Tracker, flatten
-from ray_jobs.runtime.recording import facts
+from ray_jobs.runtime.recording import facts, keep_diff
 from ray_jobs.runtime.runs import Run
 from ray_jobs.runtime.searched import Searched
 
@@ -35,6 +34,7 @@ class SweepRecorder:
             **{f"fact.{name}": value for name, value in facts([searched.base]).items()},
         }
         self.parent = tracker.open_run(f"sweep {searched.name}", searched.name, tags=tags)
+        keep_diff(self.parent)
 
     def trial(self, number: int, params: Mapping[str, Any], spec_file: Path) -> None:
         """A trial that is about to run."""
@@ -110,10 +110,3 @@ class SweepRecorder:
         for file in files:
             self.parent.artifact(file)
         self.parent.finish()
-
-    def text(self, name: str, content: str) -> None:
-        """A text artifact of the sweep."""
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / name
-            file.write_text(content, encoding="utf-8")
-            self.parent.artifact(file)

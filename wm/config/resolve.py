@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, Union, cast, get_args, get_origin
+from typing import Annotated, Any, NamedTuple, TypeVar, Union, cast, get_args, get_origin
 
 from pydantic import ValidationError
 
@@ -86,6 +86,22 @@ def resolve(layers: Iterable[Layer]) -> ExperimentConfig:
         return ExperimentConfig.model_validate(tree)
     except ValidationError as error:
         raise UserError(_explain(error, tree)) from error
+
+
+_Section = TypeVar("_Section", bound=Config)
+
+
+def resolve_section(cls: type[_Section], layers: Iterable[Layer], path: str) -> _Section:
+    """Layers of paths below `path`, lowest first, as a config class of its own, by the rules of `resolve`."""
+    entries: _Entries = {}
+    for rank, layer in enumerate(layers, start=1):
+        for key, value in layer.values.items():
+            entries.setdefault(key, []).append(_Entry(rank, layer.name, value, rank))
+    tree = _build_section(cls, entries, f"{path}.")
+    try:
+        return cls.model_validate(tree)
+    except ValidationError as error:
+        raise UserError("\n".join(f"{path}.{line}" for line in _explain(error, tree).splitlines())) from error
 
 
 def with_overrides(config: ExperimentConfig, overrides: Mapping[str, Any]) -> ExperimentConfig:

@@ -82,7 +82,9 @@ def test_a_run_is_the_same_one(changes):
 def test_every_resource_but_the_workers_changes_nothing():
     resources = type(config_with({}).resources)
     for name, info in resources.model_fields.items():
-        if name != "num_workers":
+        if name == "autoscaling":
+            assert trained({"resources.autoscaling": True, "resources.runs_at_once": 4}) == trained({})
+        elif name != "num_workers":
             value = 2 if info.default is None else info.default + 1
             assert trained({f"resources.{name}": value}) == trained({}), name
 
