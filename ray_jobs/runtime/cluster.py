@@ -139,8 +139,8 @@ def check_answers(address: str) -> None:
     """Ray itself tries an unreachable address for minutes: ask the port first."""
     if address == "auto":
         return
-    parsed = urlparse(address if "//" in address else f"//{address}")
     try:
+        parsed = urlparse(address if "//" in address else f"//{address}")
         host, port = parsed.hostname, parsed.port
     except ValueError:
         host = port = None

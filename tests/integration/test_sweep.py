@@ -1,0 +1,91 @@
+"""A sweep in one process on clusters of one and four logical CPUs: it ends, and every record agrees."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from experiments.tracking import PARENT, Tracker
+from ray_jobs.runtime.searched import open_sweep
+from tests.integration.conftest import REPOSITORY, SPEC, finish, make_data
+from wm.config.platform import TrackingConfig
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+SETTINGS = (
+    *("train.epochs=3", "train.steps_per_epoch=5", "evaluate.horizons=[1,5]", "evaluate.grid.goal_horizons=[5]"),
+    *("metric=plan/success_rate_gh5", "sweep.num_startup_trials=3", "sweep.num_seeds=2", "sweep.fresh_seeds=1"),
+)
+SCRIPT = """
+import json, sys
+from pathlib import Path
+import ray_jobs
+from rich.console import Console
+from ray_jobs.runtime.cluster import cluster
+from ray_jobs.runtime.placement import place
+from ray_jobs.runtime.progress import Narrator
+from ray_jobs.runtime.searched import open_sweep
+from ray_jobs.sweep import run_sweep
+import ray, time
+from ray.util.placement_group import placement_group_table
+
+cpus, spec, *arguments = sys.argv[1:]
+searched = open_sweep(spec, "alignment", arguments)
+with cluster(int(cpus), 0) as nodes:
+    print("PLACEMENT", place(searched.base.config.resources, nodes, 3))
+    run_sweep(searched, Narrator(Console()))
+    time.sleep(3)
+    print("GROUPS", sum(group["state"] != "REMOVED" for group in placement_group_table().values()))
+    print("FREE", ray.available_resources()["CPU"])
+"""
+
+
+@pytest.mark.parametrize(("cpus", "at_once"), [(1, 1), (4, 3)])
+def test_no_number_of_cpus_deadlocks(cpus: int, at_once: int, tmp_path: Path) -> None:
+    make_data(tmp_path)
+    spec = tmp_path / "small.yaml"
+    spec.write_text(SPEC, encoding="utf-8")
+    arguments = [*SETTINGS, "sweep.num_trials=3", f"storage.root={tmp_path}"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, str(cpus), str(spec), *arguments],
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    output = finish(process, 900)
+    assert process.returncode == 0, output[-3000:]
+    assert f"Placement(runs_at_once={at_once}," in output
+    assert "GROUPS 0" in output
+    assert f"FREE {float(cpus)}" in output
+    trials = open_sweep(str(spec), "alignment", arguments).study().trials()
+    assert [trial.number for trial in trials] == [0, 1, 2]
+    assert {trial.state for trial in trials} <= {"complete", "pruned"}
+    complete = [trial for trial in trials if trial.state == "complete"]
+    assert complete
+    for trial in complete:
+        assert set(trial.seed_values) == {0, 1}
+        assert trial.value == sum(trial.seed_values.values()) / 2
+
+    tracker = Tracker(TrackingConfig(), tmp_path, "small.alignment", must_exist=True)
+    runs = tracker.client.search_runs([tracker.experiment_id], max_results=1000)
+    assert "RUNNING" not in {run.info.status for run in runs}
+    by_role = {role: [r for r in runs if r.data.tags.get("wm.role") == role] for role in ("sweep", "trial", "run")}
+    assert (len(by_role["sweep"]), len(by_role["trial"])) == (1, 3)
+    for run in by_role["trial"]:
+        trial = trials[int(run.data.tags["wm.number"])]
+        assert run.data.tags["wm.state"] == trial.state
+        assert run.data.params.keys() == trial.params.keys()
+        below = [one for one in by_role["run"] if one.data.tags[PARENT] == run.info.run_id]
+        # The other seeds run only for a trial that finishes the first.
+        assert len(below) == (2 if trial.state == "complete" else 1)
+        assert all("val/copy_ratio_h5" in one.data.metrics for one in below)
+    (folder,) = (tmp_path / "sweeps").iterdir()
+    page = (folder / "report.html").read_text()
+    assert folder.name in page
+    assert "<script" not in page
+    confirmed = [r for r in runs if r.data.tags.get("wm.role") == "experiment"]
+    assert len(confirmed) == 1
