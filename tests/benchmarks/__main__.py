@@ -10,29 +10,20 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
 
+from tests.benchmarks import sweeps
+from tests.benchmarks.row import Row
 from wm.config.model import DinoWmConfig, NoProprio, PredictorConfig
 from wm.config.plan import CemConfig, ObjectiveConfig
 from wm.models.predictor import CausalPredictor
 from wm.models.world_model import WorldModel
 from wm.planning.cem import CemPlanner
 from wm.planning.objective import LatentObjective
-
-
-class Row(NamedTuple):
-    """One comparison: seconds of both sides; ratio = slower / faster side as named."""
-
-    name: str
-    base: str
-    base_s: float
-    ours: str
-    ours_s: float
 
 
 def seconds(work: Callable[[], object], repeats: int = 5) -> float:
@@ -161,7 +152,12 @@ def ray_stream() -> Row:
     )
 
 
-BENCHMARKS = {f.__name__: f for f in (predictor_attention, planning_encode_once, token_store, ray_stream)}
+_ONE = (predictor_attention, planning_encode_once, token_store, ray_stream)
+_SEVERAL = (sweeps.trial_start, sweeps.mlflow_rows, sweeps.control_plane_memory)
+BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
+    **{work.__name__: lambda work=work: [work()] for work in _ONE},
+    **{work.__name__: work for work in _SEVERAL},
+}
 
 
 def main(names: list[str]) -> int:
@@ -175,13 +171,12 @@ def main(names: list[str]) -> int:
         )
         return 2
     table = Table(title=f"torch {torch.__version__}, one thread")
-    for column in ("what", "base", "s", "ours", "s ", "base / ours"):
-        table.add_column(column, justify="right" if column.strip() in ("s", "base / ours") else "left")
+    for column in ("what", "base", "", "ours", " ", "base / ours"):
+        table.add_column(column, justify="right" if column in ("", " ", "base / ours") else "left")
     for name in names or BENCHMARKS:
-        row = BENCHMARKS[name]()
-        table.add_row(
-            row.name, row.base, f"{row.base_s:.4f}", row.ours, f"{row.ours_s:.4f}", f"{row.base_s / row.ours_s:.2f}"
-        )
+        for row in BENCHMARKS[name]():
+            values = [f"{value:.4g} {row.unit}" for value in (row.base_value, row.ours_value)]
+            table.add_row(row.name, row.base, values[0], row.ours, values[1], f"{row.base_value / row.ours_value:.2f}")
     console.print(table)
     return 0
 
