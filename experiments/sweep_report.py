@@ -11,6 +11,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from experiments.comparison import compare
+from experiments.figures import to_png
 from experiments.metric_text import format_value, label
 from experiments.page import Panel, make_panel, render_page, success_panels, write_page
 from experiments.records import ExperimentRecord
@@ -118,27 +119,46 @@ def _default(record: SweepRecord, path: str) -> str | None:
     return format_setting(record.defaults[path]) if path in record.defaults else None
 
 
+_FIGURES: dict[str, tuple[Callable[[SweepRecord], list[Any]], Callable[[list[Any]], Figure]]] = {
+    "history": (history_frame, draw_history),
+    "while_they_train": (pruning_frame, draw_pruning),
+    "parallel_coordinates": (coordinate_frame, draw_coordinates),
+    "importances": (importance_frame, draw_importances),
+}
+
+
+def write_sweep_figures(record: SweepRecord, folder: Path) -> list[Path]:
+    """The report's figures as PNG files; those that have nothing to show are left out."""
+    folder.mkdir(parents=True, exist_ok=True)
+    written: list[Path] = []
+    for name, (make_frame, draw) in _FIGURES.items():
+        if frame := make_frame(record):
+            written.append(folder / f"{name}.png")
+            written[-1].write_bytes(to_png(draw(frame)))
+    return written
+
+
 def _drawings(record: SweepRecord) -> list[Drawing]:
     nothing = "no trial was started" if not record.trials else "no trial has sampled settings yet"
     untold = "it cannot be told from these trials: too few are complete, or they do not differ"
     unjudged = "no trial reported the pruning metric" if record.prune_on else "no metric stops trials early"
     return [
-        _drawing(record, "History", history_frame, draw_history, history_caption, nothing),
-        _drawing(record, "While they train", pruning_frame, draw_pruning, pruning_caption, unjudged),
-        _drawing(record, "Settings", coordinate_frame, draw_coordinates, coordinate_caption, nothing, MANY_AXES),
-        _drawing(record, "Which settings matter", importance_frame, draw_importances, importance_caption, untold),
+        _drawing(record, "History", "history", history_caption, nothing),
+        _drawing(record, "While they train", "while_they_train", pruning_caption, unjudged),
+        _drawing(record, "Settings", "parallel_coordinates", coordinate_caption, nothing, MANY_AXES),
+        _drawing(record, "Which settings matter", "importances", importance_caption, untold),
     ]
 
 
 def _drawing(
     record: SweepRecord,
     title: str,
-    make_frame: Callable[[SweepRecord], list[Any]],
-    draw: Callable[[list[Any]], Figure],
+    figure: str,
     caption: Callable[[SweepRecord], str],
     reason: str,
     wide_from: float = inf,
 ) -> Drawing:
+    make_frame, draw = _FIGURES[figure]
     frame = make_frame(record)
     panel = make_panel(record.case, draw(frame), caption(record)) if frame else None
     return Drawing(title, panel, f"Not drawn: {reason}.", len(frame) >= wide_from)

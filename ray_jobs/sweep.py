@@ -23,7 +23,7 @@ from experiments.records import ExperimentRecord
 from experiments.spec import load_spec
 from experiments.study import Study
 from experiments.sweep_record import SweepRecord
-from experiments.sweep_report import write_sweep_report
+from experiments.sweep_report import write_sweep_figures, write_sweep_report
 from experiments.sweep_table import render_sweep
 from experiments.tracking import Tracker
 from ray_jobs.experiment import run_experiment
@@ -98,7 +98,8 @@ def run_sweep(
                 report = html or searched.folder / "report.html"
                 record = _record(searched, study, confirmation, _times(searched, narrator))
                 write_sweep_report(record, report)
-                recorder.finish(_best_so_far(record), [report])
+                figures = write_sweep_figures(record, searched.folder / "figures")
+                recorder.finish(_best_so_far(record), [report, searched.folder / "figures"] if figures else [report])
         except BaseException:
             recorder.stop()
             raise

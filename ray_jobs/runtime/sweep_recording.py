@@ -108,5 +108,5 @@ class SweepRecorder:
         """The sweep is over: best so far by trial, and its report."""
         self.parent.rows([{"step": number, "metrics": {"best_objective": value}} for number, value in best])
         for file in files:
-            self.parent.artifact(file)
+            self.parent.artifact(file, file.name if file.is_dir() else None)
         self.parent.finish()

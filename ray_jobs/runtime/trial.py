@@ -176,13 +176,15 @@ def _distributed(module: Any) -> Any:
 def fit(plan: TrainPlan) -> None:
     """Train the runs of a plan on workers of their own; returns when they end, raises TrainingFailedError when they died too often."""
     first = plan["jobs"][0]
-    resources = ExperimentConfig.model_validate_json(first["config_json"]).resources
+    config = ExperimentConfig.model_validate_json(first["config_json"])
+    resources = config.resources
     per_worker = {"CPU": resources.cpus_per_worker}
     if resources.gpus_per_worker:
         per_worker["GPU"] = resources.gpus_per_worker
     trainer = ray.train.torch.TorchTrainer(
         train_worker,
         train_loop_config=dict(plan),
+        torch_config=ray.train.torch.TorchConfig(backend="gloo" if config.train.device == "cpu" else None),
         scaling_config=ray.train.ScalingConfig(
             num_workers=resources.num_workers,
             use_gpu=resources.gpus_per_worker > 0,

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from experiments.sweep_report import question, render_sweep_report, write_sweep_report
+from experiments.sweep_report import question, render_sweep_report, write_sweep_figures, write_sweep_report
 from tests.experiments.test_report import outline
 from tests.experiments.test_sweep_figures import DIM, degenerate, make_sweep
 from tests.experiments.test_sweep_table import confirmed
@@ -100,3 +100,11 @@ def test_a_failed_write_leaves_the_old_report(tmp_path, monkeypatch):
         write_sweep_report(make_sweep(), path)
     assert path.read_text() == "old"
     assert [file.name for file in tmp_path.iterdir()] == ["sweep.html"]
+
+
+def test_figures_are_files_too(tmp_path):
+    written = write_sweep_figures(make_sweep(), tmp_path / "figures")
+    assert [file.stem for file in written] == ["history", "while_they_train", "parallel_coordinates", "importances"]
+    for file in written:
+        assert file.read_bytes().startswith(b"\x89PNG")
+    assert write_sweep_figures(degenerate()["no trial"], tmp_path / "none") == []

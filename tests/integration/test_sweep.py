@@ -1,4 +1,4 @@
-"""A sweep in one process on clusters of one and four logical CPUs: it ends, and every record agrees."""
+"""A sweep on clusters of one and four logical CPUs, and on GPUs that are only said to be there: it ends, and every record agrees."""
 
 from __future__ import annotations
 
@@ -32,25 +32,34 @@ from ray_jobs.sweep import run_sweep
 import ray, time
 from ray.util.placement_group import placement_group_table
 
-cpus, spec, *arguments = sys.argv[1:]
+cpus, gpus, spec, *arguments = sys.argv[1:]
 searched = open_sweep(spec, "alignment", arguments)
-with cluster(int(cpus), 0) as nodes:
+with cluster(int(cpus), int(gpus)) as nodes:
     print("PLACEMENT", place(searched.base.config.resources, nodes, 3))
     run_sweep(searched, Narrator(Console()))
     time.sleep(3)
     print("GROUPS", sum(group["state"] != "REMOVED" for group in placement_group_table().values()))
-    print("FREE", ray.available_resources()["CPU"])
+    free = ray.available_resources()
+    print("FREE", free["CPU"], free.get("GPU", 0.0))
 """
 
 
-@pytest.mark.parametrize(("cpus", "at_once"), [(1, 1), (4, 3)])
-def test_no_number_of_cpus_deadlocks(cpus: int, at_once: int, tmp_path: Path) -> None:
+ON_GPUS = ("resources.gpus_per_worker=1", "resources.gpus_per_planning_actor=0.5", "train.device=cpu")
+
+
+@pytest.mark.parametrize(
+    ("cpus", "gpus", "more", "at_once", "actors"), [(1, 0, (), 1, 1), (4, 0, (), 3, 1), (4, 2, ON_GPUS, 2, 2)]
+)
+def test_no_number_of_cpus_deadlocks(
+    cpus: int, gpus: int, more: tuple[str, ...], at_once: int, actors: int, tmp_path: Path
+) -> None:
+    """The GPUs are Ray's word for it: there are none, so what is tested is placement."""
     make_data(tmp_path)
     spec = tmp_path / "small.yaml"
     spec.write_text(SPEC, encoding="utf-8")
-    arguments = [*SETTINGS, "sweep.num_trials=3", f"storage.root={tmp_path}"]
+    arguments = [*SETTINGS, *more, "sweep.num_trials=3", f"storage.root={tmp_path}"]
     process = subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, str(cpus), str(spec), *arguments],
+        [sys.executable, "-c", SCRIPT, str(cpus), str(gpus), str(spec), *arguments],
         cwd=REPOSITORY,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -60,7 +69,8 @@ def test_no_number_of_cpus_deadlocks(cpus: int, at_once: int, tmp_path: Path) ->
     assert process.returncode == 0, output[-3000:]
     assert f"Placement(runs_at_once={at_once}," in output
     assert "GROUPS 0" in output
-    assert f"FREE {float(cpus)}" in output
+    assert f"planning_actors_per_run={actors}," in output
+    assert f"FREE {float(cpus)} {float(gpus)}" in output
     trials = open_sweep(str(spec), "alignment", arguments).study().trials()
     assert [trial.number for trial in trials] == [0, 1, 2]
     assert {trial.state for trial in trials} <= {"complete", "pruned"}
