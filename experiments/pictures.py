@@ -10,7 +10,14 @@ import numpy as np
 
 _SIDE = 252  # px of a panel: even, as the codec wants
 _LABEL = 28
+_GREEN, _RED = (60, 160, 80), (200, 70, 60)
 _HOLD = 10  # frames the last picture stays
+
+
+def plan_video(executed: np.ndarray, goal: np.ndarray, success: bool) -> bytes:
+    """An MP4 of executed uint8 frames (T, H, W, 3) beside the goal (H, W, 3); its last frame is framed by the outcome."""
+    word = "reached" if success else "missed"
+    return encode_mp4(side_by_side({f"executed: {word}": executed, "goal": goal[None]}, _GREEN if success else _RED))
 
 
 def side_by_side(panels: dict[str, np.ndarray], border: tuple[int, int, int] | None = None) -> np.ndarray:

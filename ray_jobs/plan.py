@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.pictures import encode_mp4, side_by_side
+from experiments.pictures import plan_video
 from experiments.spec import RunPlan
 from ray_jobs.runtime.cluster import cluster
 from ray_jobs.runtime.placement import place
@@ -32,7 +32,6 @@ from wm.training.checkpoint import find_checkpoint, read_manifest
 from wm.training_run import RunInputs
 
 CHANGEABLE = ("plan", "evaluate", "resources", "storage", "tracking")
-_GREEN, _RED = (60, 160, 80), (200, 70, 60)
 
 
 def plan_checkpoint(
@@ -105,12 +104,9 @@ def _report(
             continue
         problem = load_problems(Path(task.problems))[task.number]
         word = "success" if outcome.success else "failure"
-        frames = side_by_side(
-            {f"executed: {word}": outcome_frames(world, problem, outcome.states), "goal": problem.frame_g[None]},
-            _GREEN if outcome.success else _RED,
-        )
+        video = plan_video(outcome_frames(world, problem, outcome.states), problem.frame_g, outcome.success)
         with atomic_file(target / f"gh{horizon}" / f"plan_{task.number}_{word}.mp4") as partial:
-            partial.write_bytes(encode_mp4(frames))
+            partial.write_bytes(video)
     metrics: dict[str, float] = {}
     for horizon, outcomes in by_horizon.items():
         metrics |= planning_metrics(outcomes, horizon)

@@ -11,7 +11,7 @@ from typing import Any
 
 from experiments.figures import rollout_strip
 from experiments.ledger import CONFIG, PICTURES, PLAN_LOG
-from experiments.pictures import encode_mp4, side_by_side
+from experiments.pictures import plan_video
 from experiments.provenance import dirty_diff, git_commit, library_versions, machine
 from experiments.spec import Spec
 from experiments.tracking import RunLog, Tracker, flatten
@@ -24,7 +24,6 @@ from wm.evaluation.retrieval import imagined_strip
 from wm.training.checkpoint import find_checkpoint
 
 _BANK_CLIPS = 256
-_GREEN, _RED = (60, 160, 80), (200, 70, 60)
 
 
 class Recorder:
@@ -135,11 +134,7 @@ class Recorder:
         if outcome is not None:
             problem = next(p for p in load_problems(problems_file(run, horizon)) if p.id == outcome.problem)
             executed = outcome_frames(build_world(run.config.plan.world), problem, outcome.states)
-            word = "reached" if outcome.success else "missed"
-            frames = side_by_side(
-                {f"executed: {word}": executed, "goal": problem.frame_g[None]}, _GREEN if outcome.success else _RED
-            )
-            pictures["plan_video"] = encode_mp4(frames)
+            pictures["plan_video"] = plan_video(executed, problem.frame_g, outcome.success)
         return pictures
 
 
