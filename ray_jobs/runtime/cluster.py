@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from urllib.parse import urlparse
 
 import ray
@@ -38,11 +38,13 @@ def cluster(cpus: int | None = None, gpus: int | None = None) -> Iterator[list[N
     folder: str | None = None
     if address and address != "local":
         check_answers(address)
-        try:
-            ray.init(address=address, log_to_driver=False, configure_logging=False, logging_level=logging.ERROR)
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            reason = str(error).splitlines()[0][:200]
-            raise UserError(f"RAY_ADDRESS={address}: {reason}; unset RAY_ADDRESS to run on this machine") from error
+        with tempfile.TemporaryFile() as said:
+            try:
+                with _stderr_to(said):
+                    ray.init(address=address, log_to_driver=False, configure_logging=False, logging_level=logging.ERROR)
+            except (ConnectionError, RuntimeError, ValueError) as error:
+                said.seek(0)
+                raise UserError(_why_not(address, error, said.read())) from error
     else:
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # a process less for every run
         folder = tempfile.mkdtemp(prefix="wmray")  # short: Ray's socket paths have a limit
@@ -67,6 +69,28 @@ def cluster(cpus: int | None = None, gpus: int | None = None) -> Iterator[list[N
         ray.shutdown()
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _stderr_to(file: IO[bytes]) -> Iterator[None]:
+    """Ray's core says the reason there, once a second, before it gives up without one."""
+    kept = os.dup(2)
+    os.dup2(file.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+def _why_not(address: str, error: Exception, said: bytes) -> str:
+    if b"InvalidAuthToken" in said or "InvalidAuthToken" in str(error):
+        return (
+            f"RAY_ADDRESS={address}: the cluster refuses this token, or wants one; set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN or "
+            f"RAY_AUTH_TOKEN_PATH to the head's"
+        )
+    reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+    return f"RAY_ADDRESS={address}: {reason}; unset RAY_ADDRESS to run on this machine"
 
 
 def check_shared(root: Path, holds: Callable[[str, str], bool] | None = None) -> None:

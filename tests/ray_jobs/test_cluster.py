@@ -36,3 +36,16 @@ def test_nodes_that_do_not_see_the_root_are_named(
 def test_an_address_that_is_none(address: str) -> None:
     with pytest.raises(UserError, match="RAY_ADDRESS="):
         cluster.check_answers(address)
+
+
+def test_a_refused_token_is_named_although_ray_says_it_elsewhere() -> None:
+    import os
+    import tempfile
+
+    with tempfile.TemporaryFile() as said:
+        with cluster._stderr_to(said):
+            os.write(2, b"Unauthenticated: RPC error: InvalidAuthToken: ...")
+        said.seek(0)
+        text = cluster._why_not("10.0.0.1:6379", ConnectionError("Failed to connect"), said.read())
+    assert text.startswith("RAY_ADDRESS=10.0.0.1:6379: the cluster refuses this token")
+    assert "Failed to connect" in cluster._why_not("10.0.0.1:6379", ConnectionError("Failed to connect"), b"")
