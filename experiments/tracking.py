@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -74,16 +76,17 @@ class Tracker:
         params: Mapping[str, Any] | None = None,
     ) -> RunLog:
         """The run with this identity, made when there is none; it is RUNNING afterwards."""
-        run_id = self.find(identity, parent)
-        if run_id is None:
-            own = {IDENTITY: identity, **(dict(tags or {})), **({PARENT: parent} if parent else {})}
-            run_id = self.client.create_run(self.experiment_id, run_name=name, tags=own).info.run_id
-            _log_params(self.client, run_id, params or {})
-        else:
-            self.client.update_run(run_id, status="RUNNING")
-            for key, value in (tags or {}).items():
-                self.client.set_tag(run_id, key, value)
-        return RunLog(self.client, run_id)
+        with _recorded():
+            run_id = self.find(identity, parent)
+            if run_id is None:
+                own = {IDENTITY: identity, **(dict(tags or {})), **({PARENT: parent} if parent else {})}
+                run_id = self.client.create_run(self.experiment_id, run_name=name, tags=own).info.run_id
+                _log_params(self.client, run_id, params or {})
+            else:
+                self.client.update_run(run_id, status="RUNNING")
+                for key, value in (tags or {}).items():
+                    self.client.set_tag(run_id, key, value)
+            return RunLog(self.client, run_id)
 
 
 class RunLog:
@@ -108,26 +111,46 @@ class RunLog:
                 if step > self._logged.get(key, -1):
                     fresh.append(Metric(key, float(value), now, step))
                     self._logged[key] = step
-        for first in range(0, len(fresh), 500):
-            self._client.log_batch(self.run_id, metrics=fresh[first : first + 500])
+        with _recorded():
+            for first in range(0, len(fresh), 500):
+                self._client.log_batch(self.run_id, metrics=fresh[first : first + 500])
 
     def artifact(self, file: Path, folder: str | None = None) -> None:
         """Copy a file, or a folder, into the run's artifacts."""
         log = self._client.log_artifacts if file.is_dir() else self._client.log_artifact
-        log(self.run_id, str(file), folder)
+        with _recorded():
+            log(self.run_id, str(file), folder)
 
     def text(self, name: str, content: str) -> None:
         """A text artifact."""
-        self._client.log_text(self.run_id, content, name)
+        with _recorded():
+            self._client.log_text(self.run_id, content, name)
 
     def tag(self, **tags: str) -> None:
         """Set tags; `_` in a name stands for itself."""
-        for key, value in tags.items():
-            self._client.set_tag(self.run_id, key, value)
+        with _recorded():
+            for key, value in tags.items():
+                self._client.set_tag(self.run_id, key, value)
 
     def finish(self, status: str = "FINISHED") -> None:
         """FINISHED, FAILED or KILLED."""
-        self._client.set_terminated(self.run_id, status)
+        with _recorded():
+            self._client.set_terminated(self.run_id, status)
+
+
+@contextmanager
+def _recorded() -> Iterator[None]:
+    """One line for what cannot be written: a full disk, a server that has gone."""
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError, OSError) as error:
+        reason = _first_line(error)
+        full = "full" in reason or (isinstance(error, OSError) and error.errno == errno.ENOSPC)
+        hint = "free some space" if full else "see that it can be reached"
+        raise UserError(f"MLflow cannot be written ({reason}); {hint} and run the same command") from error
 
 
 def tracking_uri(config: TrackingConfig, root: Path) -> str:

@@ -159,6 +159,8 @@ def solve_all(
                     actors[number] = make()
                     _again_or_failed(task, attempt, f"its process died: {_line(error)}", waiting, done)
                 except RayTaskError as error:
+                    if isinstance(error.cause, OSError):  # a full disk is no failed plan
+                        raise error.cause from error
                     _again_or_failed(task, _TRIES, _line(error.cause or error), waiting, done)
             for reference, (number, task, _, began) in list(busy.items()):
                 if time.monotonic() - began > timeout_s:

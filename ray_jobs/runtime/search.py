@@ -18,6 +18,7 @@ from ray.tune.search import Searcher
 
 from experiments.sweep_config import AshaPruning, SweepConfig
 from experiments.sweep_record import TrialRecord
+from wm.config.errors import UserError
 
 
 class StudySearch(Searcher):
@@ -142,6 +143,8 @@ class Listener(Protocol):
 
     def failed(self, number: int, reason: str) -> None: ...
 
+    def give_up(self, error: UserError) -> None: ...
+
 
 class SweepWatcher(tune.Callback):
     """Turns Tune's events into what they mean, in the driver.
@@ -172,6 +175,8 @@ class SweepWatcher(tune.Callback):
         number = trial.config["number"]
         if "failure" in result:
             self._failure[number] = result["failure"]
+            if result.get("fatal"):
+                self._listener.give_up(UserError(result["failure"]))
         elif "pruned" in result:
             self._pruned.add(number)
         elif "final" in result:

@@ -15,6 +15,7 @@ the same trial again. Both go on from the runs' own checkpoints and from the out
 
 from __future__ import annotations
 
+import errno
 import json
 from math import isfinite
 from pathlib import Path
@@ -26,7 +27,7 @@ from ray.train.v2.api.exceptions import TrainingFailedError
 from ray_jobs.runtime.planning import PlanTask, outcome_from, solve_all
 from ray_jobs.runtime.problems import ensure_problems, problems_file
 from ray_jobs.runtime.runs import Run
-from ray_jobs.runtime.trial import RunJob, fit
+from ray_jobs.runtime.trial import RunJob, fit, no_space
 from wm.config.errors import UserError
 from wm.config.experiment import ExperimentConfig
 from wm.data.atomic import write_json
@@ -111,8 +112,14 @@ def run_sweep_trial(folder: Path, number: int, scratch: str) -> None:
             tune.report({"pruned": True})
         return  # otherwise the failure is reported already
     metrics = [_last_metrics(each) for each in folders]
-    for found, planned in zip(metrics, _plan(job, folders), strict=True):
-        found |= planned
+    try:
+        for found, planned in zip(metrics, _plan(job, folders), strict=True):
+            found |= planned
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        tune.report(no_space(error))
+        return
     tune.report({"final": [{k: v for k, v in found.items() if isfinite(v)} for found in metrics]})
 
 

@@ -12,6 +12,7 @@ The driver dies: the same command makes a new trial, which finds the run's folde
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import tempfile
@@ -85,6 +86,12 @@ class Stopped(Exception):
     """The sweep wants this trial to end here."""
 
 
+def no_space(error: OSError) -> dict[str, Any]:
+    """A report of a full disk: it would fail every other trial too, so it is fatal to a sweep."""
+    where = error.filename or "the disk"
+    return {"failure": f"{where}: no space left; free some and run the same command", "fatal": True}
+
+
 def _agreed(mine: bool) -> bool:
     """Rank 0's view: ranks that disagreed would wait for each other."""
     if ray.train.get_context().get_world_size() == 1:
@@ -122,6 +129,10 @@ def train_worker(loop_config: dict[str, Any]) -> None:
             raise  # a report is a barrier, and the other ranks are not at one
         # A person's mistake stays one on the second try: report it instead of failing the worker.
         ray.train.report({"failure": str(error)})
+    except OSError as error:
+        if error.errno != errno.ENOSPC or ray.train.get_context().get_world_size() > 1:
+            raise
+        ray.train.report(no_space(error))
 
 
 def _train(job: RunJob, reporter: TrainReporter, lock_wait_s: float) -> None:

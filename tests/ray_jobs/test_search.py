@@ -73,6 +73,8 @@ def ours(folder: Path, objective: Callable[[int], float | None]) -> dict[int, st
         def failed(self, number: int, reason: str) -> None:
             states[number] = "failed"
 
+        def give_up(self, error: Any) -> None: ...
+
     def final(number: int) -> dict[str, Any]:
         value = objective(number)
         return {"final": [{} if value is None else {"objective": value}]}
