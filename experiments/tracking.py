@@ -7,12 +7,13 @@ import logging
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from wm.config.errors import UserError, nearest
 from wm.config.platform import TrackingConfig
+from wm.data.atomic import file_lock
 
 PARENT = "mlflow.parentRunId"  # MLflow's own tag: its page nests children under it
 IDENTITY = "wm.identity"  # what makes a run the same run when a command is repeated
@@ -40,8 +41,12 @@ class Tracker:
         self.uri = tracking_uri(config, root)
         self.experiment = experiment
         root.mkdir(parents=True, exist_ok=True)
+        # Two commands that make the embedded database at once break it.
+        making = file_lock(root / "mlflow.lock") if config.uri is None else nullcontext()
         try:
-            self.client = MlflowClient(self.uri)
+            with making:
+                self.client = MlflowClient(self.uri)
+                self.client.search_experiments(max_results=1)
             found = self.client.get_experiment_by_name(experiment)
             if found is None and must_exist:
                 names = [known.name for known in self.client.search_experiments() if known.name != "Default"]

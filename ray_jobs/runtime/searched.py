@@ -18,7 +18,7 @@ from ray_jobs.runtime.runs import Opener, Run, storage_root
 from wm.config.errors import UserError, nearest
 from wm.config.experiment import ExperimentConfig
 from wm.config.resolve import Layer, resolve
-from wm.data.atomic import atomic_file
+from wm.data.atomic import atomic_file, file_lock
 
 Mode = Literal["max", "min"]
 _NOT_THE_RUN = {"storage", "tracking", "resources"}  # where and how, not what
@@ -75,8 +75,10 @@ class Searched:
 
     def study(self, in_memory: bool = False) -> Study:
         """The sweep's study, made when there is none."""
-        url = None if in_memory else self.study_url
-        return Study(url, self.name, self.space, self.base.config, self.space.sweep)
+        if in_memory:
+            return Study(None, self.name, self.space, self.base.config, self.space.sweep)
+        with file_lock(self.root / "optuna.lock"):  # two commands that make the database's tables at once break it
+            return Study(self.study_url, self.name, self.space, self.base.config, self.space.sweep)
 
     def config(self, params: Mapping[str, Any], seed: int) -> ExperimentConfig:
         """The searched run with sampled values. Raises UserError when they do not go together."""
