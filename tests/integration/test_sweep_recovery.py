@@ -1,4 +1,4 @@
-"""Sweeps submitted as jobs, while a worker, the driver and the head are killed in turn: the truth is there in the morning."""
+"""Sweeps as jobs, while a worker, a trial, a planning actor, the driver and the head are killed: the truth is there in the morning."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def steps_of_unfinished(root: Path) -> int:
 
 
 def disturbed(spec: Path, space: str, root: Path, more: tuple[str, ...]) -> None:
-    """The sweep as a job, started three times: a worker dies in the first, then its driver; the head in the second."""
+    """The sweep as a job, started three times: in the first all but the head die, one after another; in the second the head."""
     make_data(root)
 
     def submit(head: Head) -> subprocess.Popen[str]:
@@ -105,8 +105,10 @@ def disturbed(spec: Path, space: str, root: Path, more: tuple[str, ...]) -> None
     with start_head(root) as head:
         job = submit(head)
         until(lambda: num_finished(root) >= 1 and steps_of_unfinished(root) >= 60, job)
-        for worker in processes(head, "ray::RayTrainWorker")[:1]:
-            worker.kill()
+        for what in ("ray::RayTrainWorker", "ray::ImplicitFunc", "ray::Solver"):
+            until(lambda what=what: processes(head, what), job)
+            for victim in processes(head, what)[:1]:
+                victim.kill()
         finished = num_finished(root)
         until(lambda: num_finished(root) >= max(3, finished + 1) and steps_of_unfinished(root) >= 60, job)
         drivers = processes(head, "ray_jobs.sweep")
