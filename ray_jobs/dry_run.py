@@ -11,7 +11,7 @@ from rich.console import Console
 
 from experiments.study import Study
 from experiments.sweep_config import AshaPruning
-from ray_jobs.runtime.cluster import is_local, local_node
+from ray_jobs.runtime.cluster import is_named, local_node
 from ray_jobs.runtime.placement import Placement, place
 from ray_jobs.runtime.probe import Timings, probe
 from ray_jobs.runtime.problems import ensure_problems, problems_file
@@ -45,7 +45,7 @@ class Estimate:
 def dry_run(searched: Searched, console: Console) -> Estimate:
     """Print and keep the estimate. Raises UserError when the disk is too small or the machine cannot hold one trial."""
     config, sweep = searched.base.config, searched.space.sweep
-    if not is_local():
+    if is_named():
         raise UserError("--dry-run times this machine; unset RAY_ADDRESS, or run it on a node of the cluster")
     exists = (searched.root / "optuna.db").is_file() and Study.exists(searched.study_url, searched.name)
     study = searched.study(in_memory=not exists)

@@ -139,9 +139,14 @@ def _nodes() -> list[Node]:
     return [Node(float(each.get("CPU", 0.0)), float(each.get("GPU", 0.0))) for each in alive]
 
 
+def is_named() -> bool:
+    """Whether RAY_ADDRESS names a cluster."""
+    return os.environ.get("RAY_ADDRESS", "").strip() not in ("", "local")
+
+
 def is_local() -> bool:
     """Whether `cluster` would start one of our own."""
-    return os.environ.get("RAY_ADDRESS", "").strip() in ("", "local") and not ray.is_initialized()
+    return not is_named() and not ray.is_initialized()
 
 
 def local_node() -> Node:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -61,6 +62,7 @@ def test_no_number_of_cpus_deadlocks(
     process = subprocess.Popen(
         [sys.executable, "-c", SCRIPT, str(cpus), str(gpus), str(spec), *arguments],
         cwd=REPOSITORY,
+        env={name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
