@@ -12,7 +12,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """A YAML file whose top level is a mapping. Raises UserError with the file's name."""
     if not path.is_file():
         raise UserError(f"{path}: no such file")
-    return parse_yaml(path.read_text(encoding="utf-8"), str(path))
+    try:
+        return parse_yaml(path.read_text(encoding="utf-8"), str(path))
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not YAML: it is not even text") from error
 
 
 def parse_yaml(text: str, where: str) -> dict[str, Any]:
