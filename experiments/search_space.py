@@ -199,7 +199,9 @@ def check_space(space: SearchSpace, spec: Spec, overrides: Mapping[str, Any] | N
     top = Layer.from_tree("command line", overrides or {})
     for path in space.space:
         if path.split(".", 1)[0] in _FIXED:
-            raise UserError(f"{space.name}: {path}: cannot be searched: trials share their seeds, encoder and resources")
+            raise UserError(
+                f"{space.name}: {path}: cannot be searched: trials share their seeds, encoder and resources"
+            )
         if path in top.values:
             raise UserError(f"{path}: the space '{space.name}' searches it; leave it out")
     if space.base not in spec.runs:
