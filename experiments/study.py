@@ -49,7 +49,7 @@ class Study:
     """One sweep's trials. One process at a time may hold it.
 
     Args:
-        url: Optuna storage, as in sqlite:////home/me/wm_home/optuna.db; None keeps all in memory.
+        url: Optuna storage, as in sqlite:///STORAGE_ROOT/optuna.db; None keeps all in memory.
         name: the study's name there.
         base: the searched run's own config, for conditions and bounds that refer to it.
 

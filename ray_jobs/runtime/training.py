@@ -60,8 +60,8 @@ def train_all(runs: Sequence[Run], placement: Placement, recorder: Recorder, sta
     waiting = list({run.inputs.hash: run for run in reversed(runs) if not run.is_complete}.values())[::-1]
     for run in runs:
         total = run.inputs.total_steps
-        todo = any(run is other for other in waiting)
-        stage.update(0 if todo else total, total, run.title, "" if todo else "trained already")
+        trains = any(run is other for other in waiting)
+        stage.update(0 if trains else total, total, run.title, "" if trains else "trained already")
     if waiting:
         jobs = [run.job for run in waiting]
         folder = scratch(runs[0].inputs.root)
