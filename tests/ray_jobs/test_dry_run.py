@@ -14,33 +14,19 @@ from ray_jobs import dry_run
 from ray_jobs.dry_run import CLUSTER_IMPORTS, TRIAL_IMPORTS, estimate_sweep
 from ray_jobs.runtime.placement import Node, place
 from ray_jobs.runtime.probe import Timings, measure
-from ray_jobs.runtime.searched import Searched, open_sweep
-from tests.integration.conftest import SPEC, make_data
+from ray_jobs.runtime.searched import Searched
+from tests.ray_jobs.conftest import open_small
 from wm.config.errors import UserError
 
 TIMINGS = Timings(
     import_s=4.0, setup_s=1.0, step_s=0.1, validate_s=2.0, problem_s=3.0, encode_frame_s=0.0, checkpoint_bytes=1e6
 )
-SMALL = (
-    *("evaluate.grid.goal_horizons=[5]", "evaluate.horizons=[1,5]", "metric=plan/success_rate_gh5"),
-    *("train.epochs=4", "train.steps_per_epoch=50", "sweep.num_trials=8"),
-)
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("home")
-    make_data(root)
-    (root / "small.yaml").write_text(SPEC, encoding="utf-8")
-    return root
+LENGTHS = ("train.epochs=4", "train.steps_per_epoch=50", "sweep.num_trials=8")
 
 
 @pytest.fixture
-def opened(home: Path) -> Callable[..., Searched]:
-    def make(*arguments: str) -> Searched:
-        return open_sweep(str(home / "small.yaml"), "alignment", [*SMALL, *arguments, f"storage.root={home}"])
-
-    return make
+def opened(small_home: Path) -> Callable[..., Searched]:
+    return lambda *arguments: open_small(small_home, *LENGTHS, *arguments)
 
 
 def test_the_estimate_is_the_sum_of_its_parts(opened: Callable[..., Searched]) -> None:
@@ -77,11 +63,11 @@ def shown(searched: Searched, monkeypatch: pytest.MonkeyPatch, timings: Timings 
 
 
 def test_it_says_what_would_happen_and_leaves_no_study(
-    opened: Callable[..., Searched], home: Path, monkeypatch: pytest.MonkeyPatch
+    opened: Callable[..., Searched], small_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     searched = opened("sweep.num_startup_trials=3", "sweep.num_seeds=2")
     text = shown(searched, monkeypatch)
-    assert not (home / "optuna.db").is_file()
+    assert not (small_home / "optuna.db").is_file()
     for words in (
         "8, 0 finished, 8 to run; 2 training seeds",
         "0.96 CPUs",

@@ -10,16 +10,10 @@ from rich.console import Console
 
 from ray_jobs.runtime.placement import Node, place
 from ray_jobs.runtime.progress import Narrator
-from ray_jobs.runtime.searched import open_sweep
 from ray_jobs.runtime.sweep_driver import SweepDriver
 from ray_jobs.runtime.sweep_trial import job_file, stop_file
-from tests.integration.conftest import SPEC, make_data
+from tests.ray_jobs.conftest import make_small_home, open_small
 from wm.config.errors import UserError
-
-SMALL = (
-    *("evaluate.grid.goal_horizons=[5]", "evaluate.horizons=[1,5]", "metric=plan/success_rate_gh5"),
-    *("sweep.num_trials=3", "sweep.num_seeds=2"),
-)
 
 
 class Recorder:
@@ -40,9 +34,7 @@ class Recorder:
 
 @pytest.fixture
 def parts(tmp_path: Path) -> tuple[Any, Any, Recorder, SweepDriver]:
-    make_data(tmp_path)
-    (tmp_path / "small.yaml").write_text(SPEC, encoding="utf-8")
-    searched = open_sweep(str(tmp_path / "small.yaml"), "alignment", [*SMALL, f"storage.root={tmp_path}"])
+    searched = open_small(make_small_home(tmp_path), "sweep.num_trials=3", "sweep.num_seeds=2")
     study, recorder = searched.study(), Recorder()
     placement = place(searched.base.config.resources, [Node(2)], 3)
     driver = SweepDriver(searched, study, recorder, placement, Narrator(Console(quiet=True)))  # type: ignore[arg-type]
