@@ -25,14 +25,8 @@ from wm.evaluation.statistics import Interval
 
 CONTROL = "random actions"
 CLAIM_SEEDS, CLAIM_PROBLEMS = 3, 50
-STANDARD_METRICS = (
-    "val/copy_ratio_h1",
-    "val/copy_ratio_h5",
-    "val/copy_ratio_h10",
-    "val/state_probe_r2",
-    "val/effective_rank",
-    "train/time_s",
-)
+COPY_RATIO = "val/copy_ratio_h"
+STANDARD_METRICS = ("val/state_probe_r2", "val/effective_rank", "train/time_s")
 
 
 @dataclass(frozen=True)
@@ -112,7 +106,10 @@ class ComparisonTable:
 def compare(record: ExperimentRecord) -> ComparisonTable:
     """Rows per case and variant, the named differences (Holm's correction over all), and what must be said."""
     success_names = sorted({name for run in record.runs for name in run.successes if is_success(name)}, key=natural_key)
-    columns = list(dict.fromkeys([record.metric, *success_names, *STANDARD_METRICS]))
+    ratios = sorted(
+        {name for run in record.runs for name in run.metrics if name.startswith(COPY_RATIO)}, key=natural_key
+    )
+    columns = list(dict.fromkeys([record.metric, *success_names, *ratios, *STANDARD_METRICS]))
     rows: list[Row] = []
     for case in record.cases:
         rows += [_row(record, case, variant, columns) for variant in record.variants]
@@ -124,7 +121,9 @@ def compare(record: ExperimentRecord) -> ComparisonTable:
     named = [_difference(record, case, name) for case in record.cases for name in record.compare]
     differences = _corrected(named, record.metric, record.mode)
     failures = [run for run in record.runs if not run.is_complete]
-    notes, caption = _notes(record, rows, failures), _caption(rows, differences, record.metric)
+    wanted = [record.metric, *(name for name in columns if not is_success(name))]
+    notes = _notes(record, rows, failures, list(dict.fromkeys(wanted)))
+    caption = _caption(rows, differences, record.metric)
     metric, mode, cases = record.metric, record.mode, record.cases
     return ComparisonTable(metric, mode, columns, rows, differences, failures, notes, caption, cases)
 
@@ -243,7 +242,7 @@ def _methods(intervals: Sequence[Interval | None]) -> str:
     return "; ".join(sorted({interval.method for interval in intervals if interval}, key=natural_key))
 
 
-def _notes(record: ExperimentRecord, rows: list[Row], failures: list[RunRecord]) -> list[str]:
+def _notes(record: ExperimentRecord, rows: list[Row], failures: list[RunRecord], wanted: list[str]) -> list[str]:
     notes: list[str] = []
     if failures:
         verb = "is" if len(failures) == 1 else "are"
@@ -255,7 +254,7 @@ def _notes(record: ExperimentRecord, rows: list[Row], failures: list[RunRecord])
         if row.num_seeds == 0:
             notes.append(f"{where} has no complete run.")
             continue
-        missing = [label(name) for name in (record.metric, *STANDARD_METRICS) if name not in row.estimates]
+        missing = [label(name) for name in wanted if name not in row.estimates]
         partial = [name for name, e in row.estimates.items() if len(e.per_seed) < row.num_seeds]
         if missing:
             notes.append(f"{where} did not record: {', '.join(missing)}.")

@@ -15,13 +15,15 @@ from experiments.sweep_config import SweepConfig
 from wm.config.base import Config
 from wm.config.errors import UserError, nearest
 from wm.config.experiment import ExperimentConfig
+from wm.config.faults import explain
 from wm.config.resolve import Layer, resolve, resolve_section
 from wm.config.yaml import read_yaml
 
 SPACES = Path(__file__).parent.parent / "search_spaces"
 
 
-_FIXED = ("seed", "encoder", "storage", "tracking", "resources")  # of every trial of a sweep
+# Of every trial of a sweep, or their objectives would not be of the same problems.
+_FIXED = ("seed", "data", "encoder", "evaluate", "storage", "tracking", "resources")
 
 
 class Reference(Config):
@@ -112,9 +114,17 @@ class SearchSpace(Config):
     def active(self, path: str, sampled: Mapping[str, Any], base: ExperimentConfig) -> bool:
         """Whether the conditions of `path` hold for the values sampled so far."""
         return all(
-            (sampled[other] if other in sampled else value_at_path(base, other)) in values
-            for other, values in self.space[path].when.items()
+            self._value_of(other, path, sampled, base) in values for other, values in self.space[path].when.items()
         )
+
+    def _value_of(self, other: str, path: str, sampled: Mapping[str, Any], base: ExperimentConfig) -> Any:
+        """What `path`'s condition or bound refers to, as sampled or else configured."""
+        if other in sampled:
+            return sampled[other]
+        try:
+            return value_at_path(base, other)
+        except UserError as error:
+            raise UserError(f"{self.name}: {path}: refers to {error}") from error
 
     def bounds(self, path: str, sampled: Mapping[str, Any], base: ExperimentConfig) -> tuple[float, float]:
         """(low, high) of a Number with references replaced; whole for `int`, else floats, whatever the file wrote."""
@@ -125,7 +135,7 @@ class SearchSpace(Config):
         def number(bound: int | float | Reference) -> float:
             if not isinstance(bound, Reference):
                 return bound if parameter.kind == "int" else float(bound)
-            found = sampled[bound.ref] if bound.ref in sampled else value_at_path(base, bound.ref)
+            found = self._value_of(bound.ref, path, sampled, base)
             expected = int if parameter.kind == "int" else int | float
             if not isinstance(found, expected) or isinstance(found, bool):
                 wanted = "a whole number" if parameter.kind == "int" else "a number"
@@ -158,13 +168,20 @@ class SearchSpace(Config):
 def value_at_path(config: ExperimentConfig, path: str) -> Any:
     """The value at a dotted path of a resolved config. Raises UserError when there is none."""
     node: Any = config
+    before = ""
     for step in path.split("."):
-        if isinstance(node, Mapping) and step in node:
-            node = node[step]
-        elif isinstance(node, Config) and step in type(node).model_fields:
-            node = getattr(node, step)
-        else:
-            raise UserError(f"{path}: the searched config has no such setting")
+        names = (
+            list(node)
+            if isinstance(node, Mapping)
+            else list(type(node).model_fields)
+            if isinstance(node, Config)
+            else []
+        )
+        if step not in names:
+            valid = [f"{before}{name}" for name in names]
+            raise UserError(f"{path}: the searched config has no such setting.{nearest(f'{before}{step}', valid)}")
+        node = node[step] if isinstance(node, Mapping) else getattr(node, step)
+        before += f"{step}."
     return node
 
 
@@ -184,8 +201,7 @@ def load_space(name: str | Path, sweep: Mapping[str, Any] | None = None) -> Sear
     try:
         return SearchSpace.model_validate_json(json.dumps({**tree, "sweep": chosen.model_dump(mode="json")}))
     except ValidationError as error:
-        faults = (f"{'.'.join(map(str, f['loc']))}: {f['msg']}".removeprefix(": ") for f in error.errors())
-        raise UserError("\n".join(f"{file}: {fault.replace('Value error, ', '')}" for fault in faults)) from error
+        raise UserError("\n".join(f"{file}: {fault}" for fault in explain(error, tree))) from error
 
 
 def check_space(space: SearchSpace, spec: Spec, overrides: Mapping[str, Any] | None = None) -> ExperimentConfig:
@@ -200,7 +216,7 @@ def check_space(space: SearchSpace, spec: Spec, overrides: Mapping[str, Any] | N
     for path in space.space:
         if path.split(".", 1)[0] in _FIXED:
             raise UserError(
-                f"{space.name}: {path}: cannot be searched: trials share their seeds, encoder and resources"
+                f"{space.name}: {path}: cannot be searched: trials share their data, encoder, problems, seeds and resources"
             )
         if path in top.values:
             raise UserError(f"{path}: the space '{space.name}' searches it; leave it out")

@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from wm.config.base import Config, NonNegativeInt
 from wm.config.errors import UserError, nearest
 from wm.config.experiment import ExperimentConfig
+from wm.config.faults import explain
 from wm.config.resolve import Layer, resolve
 from wm.config.yaml import parse_override, read_yaml
 
@@ -158,8 +159,7 @@ def load_spec(path: str | Path, overrides: Sequence[str] = ()) -> tuple[Spec, di
     try:
         return Spec.model_validate({"name": file.stem, **tree}), config_overrides
     except ValidationError as error:
-        faults = (f"{'.'.join(map(str, f['loc']))}: {f['msg']}".removeprefix(": ") for f in error.errors())
-        raise UserError("\n".join(f"{file}: {fault.replace('Value error, ', '')}" for fault in faults)) from error
+        raise UserError("\n".join(f"{file}: {fault}" for fault in explain(error, tree))) from error
 
 
 def find_spec(path: str | Path) -> Path:

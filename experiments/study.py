@@ -80,10 +80,10 @@ class Study:
             self._trials: dict[int, optuna.Trial] = {}
 
     @staticmethod
-    def exists(url: str, name: str) -> bool:
-        """Whether such a study was started. Raises UserError when the storage cannot be read."""
+    def names(url: str) -> list[str]:
+        """The studies that were started. Raises UserError when the storage cannot be read."""
         with _storage_faults(url):
-            return name in optuna.get_all_study_names(url)
+            return sorted(optuna.get_all_study_names(url))
 
     def reopen(self) -> list[int]:
         """Put what is still running, and so was abandoned, back in the queue; returns the numbers."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -23,6 +24,7 @@ app = typer.Typer(
 data_app = typer.Typer(help="Make, inspect and tokenize data.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 console = Console()
+_BEGAN = time.monotonic()  # before the slow imports
 
 DEMO_SPEC = "align_vs_align_recon"
 DEMO_EPISODES, DEMO_STEPS, DEMO_FRAME_SIZE = 200, 60, 84
@@ -130,7 +132,7 @@ def sweep(
     from ray_jobs.runtime.progress import Narrator
     from ray_jobs.sweep import run_sweep
 
-    finished = run_sweep(searched, Narrator(console), only_resume=resume, html=html)
+    finished = run_sweep(searched, Narrator(console), only_resume=resume, html=html, began=_BEGAN)
     _exit_on_failures([] if finished.record.best is not None else ["no trial was completed"])
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
+from experiments.metric_text import count
 from experiments.study import Study
 from experiments.sweep_config import AshaPruning
 from ray_jobs.runtime.cluster import is_named, local_node
@@ -47,7 +48,7 @@ def dry_run(searched: Searched, console: Console) -> Estimate:
     config, sweep = searched.base.config, searched.space.sweep
     if is_named():
         raise UserError("--dry-run times this machine; unset RAY_ADDRESS, or run it on a node of the cluster")
-    exists = (searched.root / "optuna.db").is_file() and Study.exists(searched.study_url, searched.name)
+    exists = (searched.root / "optuna.db").is_file() and searched.name in Study.names(searched.study_url)
     study = searched.study(in_memory=not exists)
     finished = study.num_finished
     left = max(0, sweep.num_trials - finished)
@@ -58,7 +59,9 @@ def dry_run(searched: Searched, console: Console) -> Estimate:
         console.print(text, soft_wrap=True, highlight=False, markup=False)
 
     say(f"sweep {searched.name}")
-    say(f"  trials     {sweep.num_trials}, {finished} finished, {left} to run; {sweep.num_seeds} training seeds each")
+    say(
+        f"  trials     {sweep.num_trials}, {finished} finished, {left} to run; {count(sweep.num_seeds, 'training seed')} each"
+    )
     say(f"  objective  {searched.objective} ({searched.mode}); {_stops(searched)}")
     actors = f"; then {placement.planning_actors_per_run} planning actors" if planned else ""
     gpus = f" and {placement.gpus_per_run:g} GPUs" if placement.gpus_per_run else ""
@@ -89,7 +92,7 @@ def dry_run(searched: Searched, console: Console) -> Estimate:
         say(f"             of it {format_s(estimate.confirmation_s)} to run the best and the default again")
     free = shutil.disk_usage(searched.root).free
     say(f"  disk       {_size(estimate.disk_bytes)} more under {searched.root}, {_size(free)} free")
-    write_json(searched.folder / "estimate.json", {"seconds": estimate.seconds, "longest_s": estimate.longest_s})
+    write_json(searched.folder / "estimate.json", {"trials": left, "seconds": estimate.seconds})
     if estimate.disk_bytes > free:
         raise UserError(f"{searched.root}: {_size(estimate.disk_bytes)} needed, {_size(free)} free")
     proposals = study.preview(min(SHOWN, left))

@@ -54,6 +54,7 @@ def run_experiment(
     only_resume: bool = False,
     html: Path | None = None,
     show: bool = True,
+    parent: str | None = None,
 ) -> Finished:
     """Everything a spec asks for; what is complete already is not done again.
 
@@ -61,6 +62,7 @@ def run_experiment(
         only_resume: refuse when none of its runs was started.
         html: where the report goes; None means storage.root/reports.
         show: print the table at the end.
+        parent: the MLflow run below which it is recorded.
 
     Raises UserError before any work for whatever can be known to be wrong, and KeyboardInterrupt after a clean stop.
     """
@@ -86,7 +88,7 @@ def run_experiment(
             narrator.say(f"{encoded} episodes encoded" if encoded else "all tokens are in the store already")
         with narrator.step("Debug pass: a few batches of every variant", "variants") as stage:
             _debug(runs, stage, narrator)
-        recorder = Recorder(tracker, spec, runs)
+        recorder = Recorder(tracker, spec, runs, parent)
         try:
             finished = _run(spec, runs, placement, recorder, narrator, html or root / "reports" / f"{spec.name}.html")
         except BaseException:

@@ -53,22 +53,25 @@ class FinishedSweep:
 
 
 def run_sweep(
-    searched: Searched, narrator: Narrator, *, only_resume: bool = False, html: Path | None = None
+    searched: Searched,
+    narrator: Narrator,
+    *,
+    only_resume: bool = False,
+    html: Path | None = None,
+    began: float | None = None,
 ) -> FinishedSweep:
     """Every trial that is asked for and not finished yet, then the report.
 
+    Args:
+        began: when the command was given, by time.monotonic(); now, unless said otherwise.
+
     Raises UserError before any work for whatever can be known to be wrong, and KeyboardInterrupt after a clean stop.
     """
-    began = time.monotonic()
+    began = time.monotonic() if began is None else began
     with ExitStack() as stack:
         with narrator.step("Check the spec, the space, the data and the tracker"):
-            if only_resume and not (searched.root / "optuna.db").is_file():
-                raise UserError(f"--resume: no sweep was started under {searched.root}")
-            if only_resume and not Study.exists(searched.study_url, searched.name):
-                started = sorted(path.name for path in (searched.root / "sweeps").glob("*"))
-                raise UserError(
-                    f"--resume: no sweep {searched.name} was started; there are: {', '.join(started) or 'none'}"
-                )
+            if only_resume:
+                _check_started(searched)
             resources = searched.base.config.resources
             sweep = searched.space.sweep
             if is_local():
@@ -77,6 +80,7 @@ def run_sweep(
             stack.enter_context(_alone(searched.folder))
             study = searched.study()
             abandoned = study.reopen()
+            asked_for = 0 if abandoned else sweep.num_trials - study.num_finished
             tracking = searched.base.config.tracking
             tracker = Tracker(tracking, searched.root, tracking.experiment or searched.title)
             narrator.say(f"sweep {searched.name}: {study.num_finished} of {sweep.num_trials} trials finished")
@@ -92,7 +96,7 @@ def run_sweep(
                 _prepare(searched, narrator)
                 with narrator.step(f"Search {sweep.num_trials} trials, {placement.runs_at_once} at a time"):
                     _search(searched, study, recorder, placement, narrator)
-            confirmation = _confirm(searched, study, narrator) if sweep.fresh_seeds else None
+            confirmation = _confirm(searched, study, recorder, narrator) if sweep.fresh_seeds else None
             with narrator.step("Report"):
                 report = html or searched.folder / "report.html"
                 record = _record(searched, study, confirmation, _times(searched, narrator))
@@ -108,8 +112,16 @@ def run_sweep(
     if record.best is not None:
         file = searched.folder / "trials" / f"{record.best.number:04d}.yaml"
         narrator.console.print(f"Trial {record.best.number} alone: wm train {file}", soft_wrap=True, highlight=False)
-    _say_estimate(searched.folder, time.monotonic() - began, narrator)
+    _say_estimate(searched.folder, asked_for, time.monotonic() - began, narrator)
     return FinishedSweep(record, report, searched.folder)
+
+
+def _check_started(searched: Searched) -> None:
+    if not (searched.root / "optuna.db").is_file():
+        raise UserError(f"--resume: no sweep was started under {searched.root}")
+    started = Study.names(searched.study_url)
+    if searched.name not in started:
+        raise UserError(f"--resume: no sweep {searched.name} was started; there are: {', '.join(started) or 'none'}")
 
 
 def _prepare(searched: Searched, narrator: Narrator) -> None:
@@ -166,7 +178,7 @@ def _search(
         raise driver.fault
 
 
-def _confirm(searched: Searched, study: Study, narrator: Narrator) -> ExperimentRecord | None:
+def _confirm(searched: Searched, study: Study, recorder: SweepRecorder, narrator: Narrator) -> ExperimentRecord | None:
     """The best trial against the default, with seeds the sweep never used; None when there is nothing to compare."""
     best = _record(searched, study, None, {}).best
     if best is None:
@@ -190,7 +202,7 @@ def _confirm(searched: Searched, study: Study, narrator: Narrator) -> Experiment
     title = f"Run the best, trial {best.number}, and the default again, each with {seeds} fresh seeds"
     narrator.console.print(f"[bold]{title}[/bold]", highlight=False)
     html = searched.folder / "confirmation.html"
-    return run_experiment(spec, where, narrator, html=html, show=False).record
+    return run_experiment(spec, where, narrator, html=html, show=False, parent=recorder.parent.run_id).record
 
 
 def _record(
@@ -231,10 +243,12 @@ def _times(searched: Searched, narrator: Narrator) -> dict[str, str]:
     return {"study": searched.study_url, "seconds": seconds}
 
 
-def _say_estimate(folder: Path, seconds: float, narrator: Narrator) -> None:
+def _say_estimate(folder: Path, trials: int, seconds: float, narrator: Narrator) -> None:
+    """How long it took, beside the dry run's estimate if that was of as many whole trials."""
     file = folder / "estimate.json"
-    estimate = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
-    told = f"; the dry run estimated {format_s(estimate['seconds'])}" if estimate else ""
+    estimate = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    is_of_this = trials > 0 and estimate.get("trials") == trials
+    told = f"; the dry run estimated {format_s(estimate['seconds'])}" if is_of_this else ""
     narrator.console.print(f"Took {format_s(seconds)} this time{told}.", highlight=False)
 
 

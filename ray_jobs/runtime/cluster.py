@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import signal
 import socket
 import tempfile
+import threading
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -36,6 +38,7 @@ def cluster(cpus: int | None = None, gpus: int | None = None) -> Iterator[list[N
         return
     address = os.environ.get("RAY_ADDRESS", "").strip()
     folder: str | None = None
+    on_terminate = signal.getsignal(signal.SIGTERM)
     if address and address != "local":
         check_answers(address)
         with tempfile.TemporaryFile() as said:
@@ -63,6 +66,8 @@ def cluster(cpus: int | None = None, gpus: int | None = None) -> Iterator[list[N
             # Ray ends idle processes beyond one a CPU after a second; a new one imports torch for seconds at every task.
             _system_config={"idle_worker_killing_time_threshold_ms": 30_000},
         )
+    if on_terminate is not None and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, on_terminate)  # Ray's core has put one there that aborts the process
     try:
         yield _nodes()
     finally:

@@ -29,7 +29,7 @@ _BANK_CLIPS = 256
 class Recorder:
     """Writes one experiment. The same command finds the same parent and children again."""
 
-    def __init__(self, tracker: Tracker, spec: Spec, runs: Sequence[Run]) -> None:
+    def __init__(self, tracker: Tracker, spec: Spec, runs: Sequence[Run], parent: str | None = None) -> None:
         self.tracker = tracker
         self._runs = runs
         self._children: dict[int, RunLog] = {}
@@ -46,7 +46,7 @@ class Recorder:
             "spec": spec.name,
             **{f"fact.{name}": value for name, value in facts(runs).items()},
         }
-        self.parent = tracker.open_run(spec.name, identity, tags=tags)
+        self.parent = tracker.open_run(spec.name, identity, parent=parent, tags=tags)
         keep_diff(self.parent)
         self._spec = spec
 

@@ -145,8 +145,11 @@ class SweepDriver:
         self.view.ended(number, "failed", note=reason)
 
     def _fill(self, number: int) -> None:
-        """Rows that a killed driver never heard of are in the runs' own history."""
+        """Rows that a driver which ended never heard of are in the runs' own history; the study wants those of the first."""
         for index, run in enumerate(self._runs[number]):
             history = run.inputs.folder.history()
             if history:
                 self._recorder.rows(number, index, run, history)
+            for row in history if index == 0 else ():
+                if self._searched.prune_on in row["metrics"]:
+                    self._study.report(number, int(row["epoch"]), row["metrics"][self._searched.prune_on])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import mean
 
 from rich.console import Console, Group
@@ -25,10 +25,21 @@ class _Row:
     state: str = "running"
     doing: str = "starting"
     done: float = 0.0
+    began: float = field(default_factory=lambda: time.monotonic())
+    first: tuple[float, float] | None = None  # (when, done) at the first sign of work
     metric: float | None = None
     value: float | None = None
     seconds: float | None = None
     note: str = ""
+
+
+def _expected_s(row: _Row) -> float | None:
+    """A running trial's whole time: its start, which is no work, and the rest at the rate since."""
+    now = time.monotonic()
+    if row.first is None or row.done <= row.first[1]:
+        return None
+    when, done = row.first
+    return when - row.began + (1.0 - done) * (now - when) / (row.done - done)
 
 
 class SweepView:
@@ -58,7 +69,7 @@ class SweepView:
         self._sign = 1.0 if maximize else -1.0
         self._best: tuple[int, float] | None = None
         self._rows: dict[int, _Row] = {}
-        self._began = self._said = time.monotonic()
+        self._said = time.monotonic()
         self._live: Live | None = None
         if self._console.is_terminal:
             self._live = Live(get_renderable=self._render, console=self._console, refresh_per_second=2, transient=True)
@@ -81,6 +92,8 @@ class SweepView:
         """`doing` in words; `done` in [0, 1] of the whole trial."""
         row = self._rows.setdefault(number, _Row())
         row.state, row.doing, row.done = "running", doing, done
+        if row.first is None and done > 0:
+            row.first = (time.monotonic(), done)
         row.metric = row.metric if metric is None else metric
         if self._live is None and time.monotonic() - self._said >= _LINE_EVERY_S:
             self._said = time.monotonic()
@@ -107,15 +120,16 @@ class SweepView:
 
     @property
     def left_s(self) -> float | None:
-        """Seconds to the end: unfinished work at the rate so far, or None when nothing is done yet."""
-        done = sum(row.done for row in self._rows.values())
-        if done <= 0.05:
+        """Seconds to the end, from what trials took or are about to take; None while nothing tells."""
+        rows = self._rows.values()
+        took = [row.seconds for row in rows if row.state in ("complete", "pruned") and row.seconds]
+        if len(took) < self._at_once:
+            took += [seconds for row in rows if row.state == "running" and (seconds := _expected_s(row)) is not None]
+        if not took:
             return None
-        remaining = self._num_trials - self._finished - done
-        ended = [row.seconds for row in self._rows.values() if row.state in ("complete", "pruned") and row.seconds]
-        if len(ended) >= self._at_once:
-            return max(0.0, remaining * mean(ended) / self._at_once)
-        return max(0.0, remaining * (time.monotonic() - self._began) / done)
+        unfinished = self._num_trials - self._finished - sum(row.state != "running" for row in rows)
+        work = unfinished - sum(row.done for row in rows if row.state == "running")
+        return max(0.0, work * mean(took) / max(1, min(self._at_once, unfinished)))
 
     def _summary(self) -> str:
         ended = self._finished + sum(row.state != "running" for row in self._rows.values())

@@ -114,7 +114,7 @@ def test_the_config_decides_which_metrics_there_are():
         ({"seeds": [0, 1, 0]}, "seeds: [0, 1, 0] has a seed twice"),
         ({"seeds": []}, "seeds"),
         ({"runs": {}}, "runs"),
-        ({"mode": "best"}, "mode: Input should be 'max' or 'min'"),
+        ({"mode": "best"}, "mode: input should be 'max' or 'min'"),
         ({"metric": None}, "metric"),
     ],
 )

@@ -132,8 +132,7 @@ def test_storage_that_cannot_be_used_is_one_line(
         patched.setattr(study._study, "ask", full)
         with pytest.raises(UserError, match="disk is full; free some space and run"):
             study.propose()
-    assert Study.exists(f"sqlite:///{tmp_path / 'optuna.db'}", "a study")
-    assert not Study.exists(f"sqlite:///{tmp_path / 'optuna.db'}", "another")
+    assert Study.names(f"sqlite:///{tmp_path / 'optuna.db'}") == ["a study"]
     assert study.num_finished == 0
 
 

@@ -133,7 +133,7 @@ def test_resume_needs_a_sweep_that_was_started(opened: Callable[..., Searched]) 
     other = opened("sweep.seed=9")
     other.folder.mkdir(parents=True)
     other.study()
-    assert Study.exists(other.study_url, other.name)
+    assert other.name in Study.names(other.study_url)
     with pytest.raises(UserError, match=f"--resume: no sweep {searched.name} was started; there are: {other.name}"):
         run_sweep(searched, quiet, only_resume=True)
 

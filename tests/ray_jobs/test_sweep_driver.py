@@ -56,6 +56,21 @@ def test_trials_are_handed_out_and_told_once(parts: tuple[Any, Any, Recorder, Sw
     assert driver.fault is None
 
 
+def test_the_study_learns_what_a_driver_that_ended_never_heard_of(
+    parts: tuple[Any, Any, Recorder, SweepDriver], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, study, _, driver = parts
+    driver.propose()
+    driver.judged(0, 1, 0.9)
+    rows = [
+        {"step": 20 * e, "epoch": e, "metrics": {"val/copy_ratio_h5": 1 - e / 10, "train/loss": 1.0}} for e in (1, 2, 3)
+    ]
+    rows.insert(1, {"step": 30, "epoch": 1, "metrics": {"train/loss": 1.0}})
+    monkeypatch.setattr("wm.training_run.RunFolder.history", lambda self: rows)
+    driver.completed(0, [{}, {}], [0.25, 0.75], 9.0)
+    assert study.trials()[0].pruning == [(1, 0.9), (2, 0.8), (3, 0.7)]
+
+
 def test_a_full_disk_ends_the_sweep_and_tells_nothing_false(parts: tuple[Any, Any, Recorder, SweepDriver]) -> None:
     searched, study, recorder, driver = parts
     assert [driver.propose(), driver.propose()] == [0, 1]

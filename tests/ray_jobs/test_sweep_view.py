@@ -59,3 +59,16 @@ def test_the_time_left_is_work_over_slots(monkeypatch: pytest.MonkeyPatch) -> No
     for number in range(4):
         view.ended(number, "complete", 0.5, 60.0)
     assert view.left_s == pytest.approx(6 * 60 / 2)
+
+
+def test_starting_a_process_says_nothing_about_how_fast_a_trial_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(sweep_view.time, "monotonic", lambda: now)
+    view, _ = make(False, monkeypatch, num_trials=1, finished=0)
+    view.running(0, "starting", 0.0)
+    now = 30.0
+    view.running(0, "seed 0, step 1 of 100", 0.01)
+    assert view.left_s is None
+    now = 39.0
+    view.running(0, "seed 0, step 10 of 100", 0.10)
+    assert view.left_s == pytest.approx(0.9 * (30 + 99))  # not 390

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from wm.config.base import Config
 from wm.config.errors import UserError, nearest
 from wm.config.experiment import ExperimentConfig
+from wm.config.faults import explain
 from wm.config.yaml import read_yaml
 
 PRESETS = Path(__file__).parent / "presets"
@@ -85,7 +86,7 @@ def resolve(layers: Iterable[Layer]) -> ExperimentConfig:
     try:
         return ExperimentConfig.model_validate(tree)
     except ValidationError as error:
-        raise UserError(_explain(error, tree)) from error
+        raise UserError("\n".join(explain(error, tree))) from error
 
 
 _Section = TypeVar("_Section", bound=Config)
@@ -101,7 +102,7 @@ def resolve_section(cls: type[_Section], layers: Iterable[Layer], path: str) -> 
     try:
         return cls.model_validate(tree)
     except ValidationError as error:
-        raise UserError("\n".join(f"{path}.{line}" for line in _explain(error, tree).splitlines())) from error
+        raise UserError("\n".join(f"{path}.{fault}" for fault in explain(error, tree))) from error
 
 
 def with_overrides(config: ExperimentConfig, overrides: Mapping[str, Any]) -> ExperimentConfig:
@@ -248,28 +249,3 @@ def _map_item(annotation: Any) -> Any:
 
 def _frozen(value: Any) -> Any:
     return tuple(_frozen(v) for v in cast(list[Any], value)) if isinstance(value, list) else value
-
-
-def _explain(error: ValidationError, tree: Mapping[str, Any]) -> str:
-    """One line per fault: the path, the value, what was expected."""
-    lines: list[str] = []
-    for fault in error.errors():
-        path = ".".join(_without_tags(fault["loc"], tree))
-        message = fault["msg"].removeprefix("Value error, ")
-        message = message[0].lower() + message[1:] if message.startswith("Input ") else message
-        shown = fault["input"]
-        value = "" if isinstance(shown, Mapping | Config) else f" (got {shown!r})"
-        lines.append(f"{path}: {message}{value}" if path else f"{message}{value}")
-    return "\n".join(lines)
-
-
-def _without_tags(loc: tuple[int | str, ...], tree: Any) -> list[str]:
-    """Pydantic puts the kind of a union into the location; a path has no such step."""
-    steps: list[str] = []
-    for step in loc:
-        node: Any = tree
-        if isinstance(node, Mapping) and step not in node and step == cast(Mapping[str, Any], node).get("kind"):
-            continue
-        steps.append(str(step))
-        tree = cast(Mapping[str, Any], node).get(str(step)) if isinstance(node, Mapping) else None
-    return steps

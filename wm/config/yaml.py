@@ -46,4 +46,4 @@ def parse_override(text: str) -> tuple[str, Any]:
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
+    return " ".join(str(error).replace('in "<unicode string>", ', "at ").split())[:300]

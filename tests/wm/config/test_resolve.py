@@ -149,7 +149,7 @@ def test_sources_are_named():
         "b": ("two", None),
     }
     assert "data.sources: expected named entries, got 'wall'" in refusal({"data.sources": "wall"})
-    assert "data.sources.a.path: field required" in refusal({"data.sources.a.episodes": 3}).lower()
+    assert "data.sources.a.path: must be given" in refusal({"data.sources.a.episodes": 3}).lower()
 
 
 def test_lists_replace_lists():
