@@ -98,12 +98,17 @@ class LossTerms:
     """A loss and its named parts.
 
     Args:
-        total: scalar to differentiate.
-        parts: unweighted value of each term, detached, by name.
+        weighted: each term times its weight, by name; their sum is differentiated.
+        parts: unweighted value of each term and of what is only watched, detached, by name.
     """
 
-    total: Tensor
+    weighted: Mapping[str, Tensor]
     parts: Mapping[str, Tensor]
+
+    @property
+    def total(self) -> Tensor:
+        """The scalar to differentiate."""
+        return torch.stack(list(self.weighted.values())).sum()
 
 
 @dataclass(frozen=True)

@@ -141,23 +141,23 @@ class WorldModel(nn.Module):
         predicted = self.predict(latent[:, :history])
         target = content[:, 1 : history + 1]
         parts = {"z_loss": prediction_loss(predicted, target, batch.weights)}
-        total = parts["z_loss"]
+        weighted = {"z_loss": parts["z_loss"]}
         with torch.no_grad():
             visual = self.visual_dim
             parts["z_visual_loss"] = prediction_loss(predicted[..., :visual], target[..., :visual], batch.weights)
         if self.rollout_horizon > 1:
             parts["rollout_loss"] = self._rollout_loss(content, latent, predicted, batch)
-            total = total + parts["rollout_loss"]
+            weighted["rollout_loss"] = parts["rollout_loss"]
         alignment = self.config.alignment
         if not isinstance(alignment, NoAlignment):
             parts["alignment_loss"] = self._alignment_loss(content, predicted, batch)
-            total = total + value_at(alignment.weight, progress) * parts["alignment_loss"]
+            weighted["alignment_loss"] = value_at(alignment.weight, progress) * parts["alignment_loss"]
         reconstruction = self.config.reconstruction
         if not isinstance(reconstruction, NoReconstruction) and self.reconstruction_head is not None:
             rebuilt = self.reconstruction_head(content[..., : self.visual_dim])
             parts["reconstruction_loss"] = reconstruction_loss(rebuilt, batch.obs.visual, batch.weights)
-            total = total + value_at(reconstruction.weight, progress) * parts["reconstruction_loss"]
-        return LossTerms(total, {name: value.detach() for name, value in parts.items()})
+            weighted["reconstruction_loss"] = value_at(reconstruction.weight, progress) * parts["reconstruction_loss"]
+        return LossTerms(weighted, {name: value.detach() for name, value in parts.items()})
 
     def _rollout_loss(self, content: Tensor, latent: Tensor, predicted: Tensor, batch: Batch) -> Tensor:
         """Sum of MSEs of the rolled-out steps 2..k, gradient through the rollout, whose first step is the teacher-forced one."""
