@@ -22,8 +22,9 @@ from wm.config.errors import UserError
 from wm.data.atomic import write_json
 
 SHOWN = 5
-# What Ray itself takes on two slow cores, in units of a fresh process's imports: a cluster, and a trial's two processes.
-CLUSTER_IMPORTS, TRIAL_IMPORTS = 1.5, 2.0
+# What Ray itself takes, in units of a fresh process's imports, as measured on two cores: a cluster, and the start of a trial's
+# processes, which keep two cores busy.
+CLUSTER_IMPORTS, TRIAL_IMPORTS, STARTING_CPUS = 3.0, 8.0, 2.0
 _TOKEN_BYTES = 2
 
 
@@ -78,7 +79,7 @@ def dry_run(searched: Searched, console: Console) -> Estimate:
         timings = probe(config.model_dump_json(), problems, placement.runs_at_once)
     except RuntimeError as error:
         raise UserError(f"the timed probe failed: {error}") from error
-    estimate = estimate_sweep(searched, placement, timings, left)
+    estimate = estimate_sweep(searched, placement, timings, left, local_node().cpus)
     say(
         f"  measured   {1000 * timings.step_s:.0f} ms a step, {timings.validate_s:.1f} s a validation, "
         f"{timings.problem_s:.1f} s a planning problem, {timings.import_s:.1f} s to start a process"
@@ -106,20 +107,21 @@ def dry_run(searched: Searched, console: Console) -> Estimate:
     return estimate
 
 
-def estimate_sweep(searched: Searched, placement: Placement, timings: Timings, left: int) -> Estimate:
-    """Seconds and bytes of `left` trials and what comes before and after them."""
+def estimate_sweep(searched: Searched, placement: Placement, timings: Timings, left: int, cpus: float) -> Estimate:
+    """Seconds and bytes of `left` trials on `cpus`, and of what comes before and after them."""
     config, sweep = searched.base.config, searched.space.sweep
     epochs, steps = config.train.epochs, searched.base.inputs.total_steps
     num_problems = config.plan.episodes * len(config.evaluate.grid.goal_horizons)
     validations = -(-epochs // config.train.validate_every_epochs)
-    start_s = TRIAL_IMPORTS * timings.import_s
+    at_once = min(placement.runs_at_once, max(left, 1))
+    crowded = max(1.0, STARTING_CPUS * at_once / cpus)
+    start_s = TRIAL_IMPORTS * timings.import_s * crowded
     train_s = timings.setup_s + steps * timings.step_s + validations * timings.validate_s
     problem_s = timings.problem_s if searched.objective.startswith("plan/") else 0.0
     plan_s = (
         timings.import_s if problem_s else 0.0
     ) + sweep.num_seeds * num_problems * problem_s / placement.planning_actors_per_run
     trial_s = start_s + sweep.num_seeds * train_s + plan_s
-    at_once = min(placement.runs_at_once, max(left, 1))
     stores = searched.base.inputs.dataset.stores
     missing = {name: store.missing() for name, store in stores.items()}
     frames = sum(

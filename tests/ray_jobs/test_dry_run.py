@@ -32,9 +32,9 @@ def opened(small_home: Path) -> Callable[..., Searched]:
 def test_the_estimate_is_the_sum_of_its_parts(opened: Callable[..., Searched]) -> None:
     searched = opened("sweep.pruning.kind=none", "sweep.fresh_seeds=0", "sweep.num_seeds=2")
     placement = place(searched.base.config.resources, [Node(2)], 8)
-    estimate = estimate_sweep(searched, placement, TIMINGS, 8)
+    estimate = estimate_sweep(searched, placement, TIMINGS, 8, 2.0)
     train = 1.0 + 200 * 0.1 + 4 * 2.0
-    trial = TRIAL_IMPORTS * 4.0 + 2 * train + 4.0 + 2 * 3 * 3.0
+    trial = TRIAL_IMPORTS * 4.0 * 2 + 2 * train + 4.0 + 2 * 3 * 3.0
     assert estimate.trial_s == pytest.approx(trial)
     frames = 12 * 41  # none is encoded yet; here that costs one process's start
     assert estimate.seconds == estimate.longest_s == pytest.approx(4.0 * (2 + CLUSTER_IMPORTS) + 8 * trial / 2)
@@ -46,12 +46,12 @@ def test_the_estimate_is_the_sum_of_its_parts(opened: Callable[..., Searched]) -
 
 def test_pruning_and_confirmation_enter_the_estimate(opened: Callable[..., Searched]) -> None:
     placement = place(opened().base.config.resources, [Node(2)], 8)
-    pruned = estimate_sweep(opened("sweep.fresh_seeds=0"), placement, TIMINGS, 8)
+    pruned = estimate_sweep(opened("sweep.fresh_seeds=0"), placement, TIMINGS, 8, 2.0)
     assert pruned.seconds < pruned.longest_s
-    confirmed = estimate_sweep(opened("sweep.fresh_seeds=2"), placement, TIMINGS, 8)
+    confirmed = estimate_sweep(opened("sweep.fresh_seeds=2"), placement, TIMINGS, 8, 2.0)
     assert confirmed.seconds - pruned.seconds == pytest.approx(confirmed.confirmation_s)
     # One trial has nobody to be worse than.
-    alone = estimate_sweep(opened("sweep.fresh_seeds=0"), placement, TIMINGS, 1)
+    alone = estimate_sweep(opened("sweep.fresh_seeds=0"), placement, TIMINGS, 1, 2.0)
     assert alone.seconds == alone.longest_s
 
 
