@@ -78,8 +78,12 @@ def build_planner(config: PlannerConfig, action_dim: int) -> Planner:
 
 
 def build_objective(config: ObjectiveConfig, model: WorldModel) -> LatentObjective:
-    """The planner's cost over a model's content: visual channels first."""
-    return LatentObjective(config, model.visual_dim)
+    """The planner's cost over a model's content. Raises UserError where the latent has no proprio to weigh."""
+    if config.alpha > 0 and not model.config.keeps_proprio:
+        raise UserError(
+            f"plan.objective.alpha: {config.alpha:g}, but this model's latent keeps no proprio apart; say 0"
+        )
+    return LatentObjective(config, lambda content: (model.visual(content), model.proprio(content)))
 
 
 def build_dataset(config: ExperimentConfig, root: Path, encoder_fingerprint: str) -> Dataset:

@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -178,8 +178,7 @@ def encoded(encoder: Encoder, batch: Batch) -> Batch:
     """The batch with tokens in place of pixels."""
     if not batch.obs.is_pixels:
         return batch
-    observation = type(batch.obs)(encoder.encode(batch.obs.visual), batch.obs.proprio)
-    return Batch(observation, batch.actions, batch.has_actions, batch.state, batch.has_state, batch.weights)
+    return replace(batch, obs=replace(batch.obs, visual=encoder.encode(batch.obs.visual)))
 
 
 def pick_device(wanted: Literal["auto", "cpu", "cuda"]) -> torch.device:

@@ -5,7 +5,7 @@ Shape legend: B batch, T frames, P patch tokens, D channels, A action size, F fr
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -36,10 +36,17 @@ class Observation:
     Args:
         visual: uint8 pixels (B, T, H, W, 3) or patch tokens (B, T, P, D).
         proprio: normalised proprioception (B, T, Dp), or None.
+        has_proprio: (B,) bool, False for clips without it; None: all have it.
     """
 
     visual: Tensor
     proprio: Tensor | None = None
+    has_proprio: Tensor | None = None
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Observation:
+        """The same observation with every tensor changed."""
+        rest = (None if each is None else change(each) for each in (self.proprio, self.has_proprio))
+        return Observation(change(self.visual), *rest)
 
     @property
     def is_pixels(self) -> bool:
@@ -48,7 +55,7 @@ class Observation:
     def slice(self, frames: slice) -> Observation:
         """The same observation at some of its frames."""
         proprio = None if self.proprio is None else self.proprio[:, frames]
-        return Observation(self.visual[:, frames], proprio)
+        return Observation(self.visual[:, frames], proprio, self.has_proprio)
 
 
 @dataclass(frozen=True)
@@ -79,18 +86,21 @@ class Batch:
     def num_frames(self) -> int:
         return self.actions.shape[1]
 
-    def to(self, device: torch.device) -> Batch:
-        """The same batch on another device."""
-        proprio = self.obs.proprio
+    def map(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        """The same batch with every tensor changed; each has the clips on its first axis."""
         return replace(
             self,
-            obs=Observation(self.obs.visual.to(device), None if proprio is None else proprio.to(device)),
-            actions=self.actions.to(device),
-            has_actions=self.has_actions.to(device),
-            state=None if self.state is None else self.state.to(device),
-            has_state=self.has_state.to(device),
-            weights=self.weights.to(device),
+            obs=self.obs.map(change),
+            actions=change(self.actions),
+            has_actions=change(self.has_actions),
+            state=None if self.state is None else change(self.state),
+            has_state=change(self.has_state),
+            weights=change(self.weights),
         )
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on another device."""
+        return self.map(lambda values: values.to(device))
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,7 @@ def planning_encode_once() -> Row:
             return model.rollout(latent.expand(len(actions), -1, -1, -1), actions)
 
     planner = CemPlanner(CemConfig(num_samples=64, num_elites=8, num_iterations=5), 10)
-    objective = LatentObjective(ObjectiveConfig(), model.visual_dim)
+    objective = LatentObjective(ObjectiveConfig())
 
     def plan() -> None:
         planner.plan(Dynamics(), objective, tokens, tokens, None, torch.Generator().manual_seed(0))

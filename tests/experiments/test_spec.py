@@ -132,7 +132,11 @@ def test_a_bad_spec_gets_one_line_with_its_file(load, changes, words):
     [
         ({"metric": "plan/success_rate_gh7"}, (), "is never reported. Did you mean 'plan/success_rate_gh5'?"),
         ({}, ("evaluate.grid.goal_horizons=[3]",), "is never reported. Did you mean 'plan/success_rate_gh3'?"),
-        ({"runs": {"plain": {"model.variant": "algn"}}, "compare": []}, (), "unknown variant 'algn'. Did you mean"),
+        (
+            {"runs": {"plain": {"model.variant": "algn"}}, "compare": []},
+            (),
+            "unknown variant 'algn' (a shipped one, or a .yaml file). Did you mean",
+        ),
         ({"config": {"data.sources.w.path": "w", "trian.epochs": 1}}, (), "trian: no such setting (in the spec)"),
         ({"cases": {"c": {"train.epoch": 1}}}, (), "train.epoch: no such setting (in the case 'c')"),
         ({"runs": {"plain": {"train.epoch": 1}}, "compare": []}, (), "no such setting (in the run 'plain')"),

@@ -11,7 +11,7 @@ from tests.golden.case import Golden, assert_golden, replay
 from wm.config.plan import CemConfig, GradientConfig, ObjectiveConfig
 from wm.planning.cem import CemPlanner, elite_indices, refit
 from wm.planning.gradient import GradientPlanner
-from wm.planning.objective import LatentObjective, latent_cost
+from wm.planning.objective import LatentObjective, channel_split, latent_cost
 from wm.types import Observation
 
 
@@ -49,7 +49,7 @@ def toy_dynamics(case: Golden) -> LinearDynamics:
 
 def toy_objective(case: Golden) -> LatentObjective:
     """Their cost: visual entries come first."""
-    return LatentObjective(ObjectiveConfig(alpha=case.cfg("alpha")), visual_dim=case["in/obs0_visual"][0].numel())
+    return LatentObjective(ObjectiveConfig(alpha=case.cfg("alpha")), channel_split(case["in/obs0_visual"][0].numel()))
 
 
 def check_objective(case: Golden) -> None:

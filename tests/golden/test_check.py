@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 
 from tests.golden.case import GOLDEN
-from tests.golden.check import CHECKS, main, run_case
+from tests.golden.check import CHECKS, check_for, main, run_case
 
 
 def test_it_counts_and_tells(tmp_path):
@@ -38,4 +38,11 @@ def test_an_empty_folder_is_no_success(tmp_path):
 
 
 def test_every_check_has_a_case():
-    assert CHECKS.keys() <= {path.stem for path in GOLDEN.rglob("*.npz")}
+    used = [check_for(path.stem) for path in GOLDEN.rglob("*.npz")]
+    assert all(check in used for check in CHECKS.values())
+
+
+def test_another_set_s_sizes_may_be_in_its_names():
+    assert check_for("predictor_hist5") is CHECKS["predictor"]
+    assert check_for("rollout_concat0_hist2") is CHECKS["rollout"]
+    assert check_for("gdp") is None

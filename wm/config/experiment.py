@@ -9,7 +9,7 @@ from pydantic import model_validator
 from wm.config.base import Config, NonNegativeInt
 from wm.config.data import DataConfig
 from wm.config.encoder import Dinov2EncoderConfig, EncoderConfig
-from wm.config.model import DinoWmConfig, InfoNceAlignment, NoProprio
+from wm.config.model import DinoWmConfig, NoProprio
 from wm.config.plan import PlanConfig
 from wm.config.platform import ResourcesConfig, StorageConfig, TrackingConfig
 from wm.config.train import EvaluateConfig, TrainConfig
@@ -46,12 +46,7 @@ class ExperimentConfig(Config):
                 f"train.batch_size ({self.train.batch_size}) must be a multiple of resources.num_workers "
                 f"({self.resources.num_workers})"
             )
-        if self.resources.num_workers > 1 and isinstance(self.model.alignment, InfoNceAlignment):
-            raise ValueError(
-                "model.alignment.kind=infonce needs resources.num_workers=1: each worker would contrast its own clips only"
-            )
-        if self.plan.objective.alpha > 0 and isinstance(self.model.proprio, NoProprio):
-            raise ValueError(
-                "plan.objective.alpha must be 0 with model.proprio.kind=none: there is no proprio to weigh"
-            )
+        if self.plan.objective.alpha > 0 and not self.model.keeps_proprio:
+            why = "model.proprio.kind=none" if isinstance(self.model.proprio, NoProprio) else "projection.of=joint"
+            raise ValueError(f"plan.objective.alpha must be 0 with {why}: the latent keeps no proprio apart to weigh")
         return self

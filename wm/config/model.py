@@ -1,4 +1,4 @@
-"""World models and their variants. Each loss term has one config class here and one file in wm/losses."""
+"""World models and their variants: what is learned, and which loss terms train it."""
 
 from __future__ import annotations
 
@@ -6,10 +6,22 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from wm.config.base import Config, Fraction, NonNegativeFloat, PositiveFloat, PositiveInt
-from wm.config.schedule import ConstantSchedule, ScalarSchedule
-
-VariantName = Literal["baseline", "align", "align_recon"]
+from wm.config.base import Config, Fraction, PositiveInt
+from wm.config.masking import MaskingConfig, NoMasking
+from wm.config.terms import (
+    AlignmentConfig,
+    CustomTerm,
+    LatentDynamicsConfig,
+    NoAlignment,
+    NoLatentDynamics,
+    NoReconstruction,
+    NoTemporalDynamics,
+    NoVariance,
+    PredictionConfig,
+    ReconstructionConfig,
+    TemporalDynamicsConfig,
+    VarianceConfig,
+)
 
 
 class NoProjection(Config):
@@ -19,21 +31,25 @@ class NoProjection(Config):
 
 
 class LinearProjection(Config):
-    """P: one learned Linear per token, encoder dim -> dim.
+    """P: one learned Linear per token.
 
     Args:
+        of: `visual` projects the encoder's token, and proprio keeps channels of its own; `joint` projects [token | proprio] together,
+            so that nothing of the latent is proprio alone.
         norm: `layernorm` (without affine) after it, against shrinking latents.
     """
 
     kind: Literal["linear"] = "linear"
+    of: Literal["visual", "joint"] = "visual"
     dim: PositiveInt = 128
     norm: Literal["none", "layernorm"] = "none"
 
 
 class MlpProjection(Config):
-    """P: Linear, GELU, Linear per token."""
+    """P: Linear, GELU, Linear per token; otherwise as `linear`."""
 
     kind: Literal["mlp"] = "mlp"
+    of: Literal["visual", "joint"] = "visual"
     dim: PositiveInt = 128
     hidden: PositiveInt = 256
     norm: Literal["none", "layernorm"] = "none"
@@ -49,23 +65,35 @@ class NoProprio(Config):
 
 
 class EmbeddedProprio(Config):
-    """Linear embedding of each frame's proprioception, tiled over the patches."""
+    """Linear embedding of each frame's proprioception, tiled over the patches or a token of its own (`model.concat`).
+
+    Args:
+        dim: channels of the embedding; with `concat=token` it is as wide as a patch token, whatever this says.
+        repeat: how often those channels are repeated in each token (the reference's num_proprio_repeat).
+    """
 
     kind: Literal["embed"] = "embed"
     dim: PositiveInt = 10
+    repeat: PositiveInt = 1
 
 
 ProprioConfig = Annotated[EmbeddedProprio | NoProprio, Field(discriminator="kind")]
 
 
 class ActionConfig(Config):
-    """Linear embedding of the F actions after each frame, tiled over the patches."""
+    """Linear embedding of the F actions after each frame; `dim` and `repeat` as for proprio."""
 
     dim: PositiveInt = 10
+    repeat: PositiveInt = 1
 
 
 class PredictorConfig(Config):
-    """The causal ViT. Defaults: 20,122,600 parameters at history_len 3, 196 patches, width 404."""
+    """The causal ViT. Defaults: 20,122,600 parameters at history_len 3, 196 patches, width 404.
+
+    Args:
+        attention: `plain` is the paper's formula, written out; `fused` is torch's kernel, frame by frame, without a mask.
+        checkpointing: recompute each layer's activations in the backward pass: less memory, a third more time.
+    """
 
     depth: PositiveInt = 6
     heads: PositiveInt = 16
@@ -73,93 +101,40 @@ class PredictorConfig(Config):
     mlp_dim: PositiveInt = 2048
     dropout: Fraction = 0.1
     attention: Literal["plain", "fused"] = "fused"
-
-
-class NoAlignment(Config):
-    """No loss ties latents to the state."""
-
-    kind: Literal["none"] = "none"
-
-
-class _Alignment(Config):
-    """Patch mean of the first `dim` visual channels, mapped by a learned W to the normalised state.
-
-    Args:
-        state_keys: names of the state entries to align with; empty means all.
-        dim: how many leading channels are aligned.
-        on_predicted: predicted latents against the next state.
-        on_encoded: encoded latents against the current state.
-    """
-
-    state_keys: tuple[str, ...] = ()
-    dim: PositiveInt = 7
-    weight: ScalarSchedule = ConstantSchedule()
-    on_predicted: bool = True
-    on_encoded: bool = True
-
-    @model_validator(mode="after")
-    def _aligns_something(self) -> Self:
-        if not (self.on_predicted or self.on_encoded):
-            raise ValueError("at least one of on_predicted and on_encoded must be true (or kind: none)")
-        return self
-
-
-class StateMseAlignment(_Alignment):
-    """|| W z - s ||^2, a direct reconstruction of the state."""
-
-    kind: Literal["state_mse"] = "state_mse"
-
-
-class InfoNceAlignment(_Alignment):
-    """InfoNCE between W z and s over all B x T pairs of the batch.
-
-    Args:
-        temperature: divides the similarities.
-        similarity: `cosine` discards the radius (a warning below 4 state entries); `neg_l2` keeps it.
-        regularization: times ||W||^2, added.
-    """
-
-    kind: Literal["infonce"] = "infonce"
-    temperature: PositiveFloat = 0.1
-    similarity: Literal["cosine", "neg_l2"] = "cosine"
-    regularization: NonNegativeFloat = 0.0
-
-
-AlignmentConfig = Annotated[NoAlignment | StateMseAlignment | InfoNceAlignment, Field(discriminator="kind")]
-
-
-class NoReconstruction(Config):
-    """Projected latents need not explain the encoder's tokens."""
-
-    kind: Literal["none"] = "none"
-
-
-class FeatureReconstruction(Config):
-    """Linear projected -> encoder dim, MSE against the frozen tokens, gradient into P."""
-
-    kind: Literal["features"] = "features"
-    weight: ScalarSchedule = ConstantSchedule()
-
-
-ReconstructionConfig = Annotated[NoReconstruction | FeatureReconstruction, Field(discriminator="kind")]
+    checkpointing: bool = False
 
 
 class DinoWmConfig(Config):
-    """DINO-WM and the alignment family: one assembly, `variant` is a named preset over it (wm/config/presets).
+    """DINO-WM and the alignment family: one assembly, `variant` is a named preset over it (wm/config/presets, or a YAML file).
 
     Args:
         history_len: past frames the predictor sees, H.
+        concat: `channel` puts proprio and action into every patch token's channels; `token` gives each a token beside them.
+        terms: loss terms from outside, by name.
     """
 
     kind: Literal["dino_wm"] = "dino_wm"
-    variant: VariantName = "baseline"
+    variant: Annotated[str, Field(min_length=1)] = "baseline"
     history_len: PositiveInt = 3
+    concat: Literal["channel", "token"] = "channel"
     projection: ProjectionConfig = NoProjection()
     proprio: ProprioConfig = EmbeddedProprio()
     action: ActionConfig = ActionConfig()
     predictor: PredictorConfig = PredictorConfig()
+    masking: MaskingConfig = NoMasking()
+    prediction: PredictionConfig = PredictionConfig()
     alignment: AlignmentConfig = NoAlignment()
     reconstruction: ReconstructionConfig = NoReconstruction()
+    latent_dynamics: LatentDynamicsConfig = NoLatentDynamics()
+    temporal_dynamics: TemporalDynamicsConfig = NoTemporalDynamics()
+    variance: VarianceConfig = NoVariance()
+    terms: dict[str, CustomTerm] = {}
+
+    @property
+    def keeps_proprio(self) -> bool:
+        """Whether the latent holds proprio apart from the visual channels."""
+        is_joint = not isinstance(self.projection, NoProjection) and self.projection.of == "joint"
+        return isinstance(self.proprio, EmbeddedProprio) and not is_joint
 
     @model_validator(mode="after")
     def _terms_fit(self) -> Self:
@@ -170,6 +145,21 @@ class DinoWmConfig(Config):
             raise ValueError(
                 f"alignment.dim ({self.alignment.dim}) must be at most projection.dim ({self.projection.dim})"
             )
+        if isinstance(self.alignment, NoAlignment) and not isinstance(self.temporal_dynamics, NoTemporalDynamics):
+            raise ValueError("temporal_dynamics works on the aligned channels: it needs alignment.kind other than none")
+        return self
+
+    @model_validator(mode="after")
+    def _tokens_fit(self) -> Self:
+        if self.concat == "token":
+            repeats = [
+                self.action.repeat,
+                *([self.proprio.repeat] if isinstance(self.proprio, EmbeddedProprio) else []),
+            ]
+            if max(repeats) > 1:
+                raise ValueError("concat=token has no channels to repeat: action.repeat and proprio.repeat must be 1")
+            if isinstance(self.proprio, EmbeddedProprio) and not self.keeps_proprio:
+                raise ValueError("concat=token keeps proprio a token of its own: projection.of must be visual")
         return self
 
 

@@ -58,10 +58,11 @@ _Entries = dict[str, list[_Entry]]  # path below the current node -> entries, lo
 
 
 def preset_layer(variant: str) -> Layer:
-    """The named variant's values. Raises UserError for an unknown name."""
-    path = PRESETS / f"{variant}.yaml"
+    """The values of a shipped variant, or of a YAML file. Raises UserError for an unknown name."""
+    path = Path(variant) if variant.endswith(".yaml") else PRESETS / f"{variant}.yaml"
     if not path.is_file():
-        raise UserError(f"model.variant: unknown variant '{variant}'.{nearest(variant, variant_names())}")
+        known = nearest(variant, variant_names())
+        raise UserError(f"model.variant: unknown variant '{variant}' (a shipped one, or a .yaml file).{known}")
     return Layer.from_tree(f"preset '{variant}'", read_yaml(path))
 
 
@@ -71,15 +72,20 @@ def variant_names() -> list[str]:
 
 
 def resolve(layers: Iterable[Layer]) -> ExperimentConfig:
-    """Merge layers, lowest first, into a config. Raises UserError with one line per fault."""
+    """Merge layers, lowest first, over the preset they name, into a config. Raises UserError with one line per fault."""
     given = list(layers)
     variant: Any = "baseline"
     named_at = 0
     for rank, layer in enumerate(given, start=1):
         if "model.variant" in layer.values:
             variant, named_at = layer.values["model.variant"], rank
+    return _merge([preset_layer(str(variant)), *given], named_at)
+
+
+def _merge(layers: list[Layer], named_at: int) -> ExperimentConfig:
+    """The preset first: its kinds have the authority of the layer that named it."""
     entries: _Entries = {}
-    for rank, layer in enumerate([preset_layer(str(variant)), *given]):
+    for rank, layer in enumerate(layers):
         for path, value in layer.values.items():
             entries.setdefault(path, []).append(_Entry(rank, layer.name, value, rank or named_at))
     tree = _build_section(ExperimentConfig, entries, "")
@@ -121,7 +127,10 @@ def with_overrides(config: ExperimentConfig, overrides: Mapping[str, Any]) -> Ex
             for name, info in type(node).model_fields.items():
                 if name != "kind" and getattr(node, name) == info.default:
                     base = {key: value for key, value in base.items() if not _is_at(key, f"{section}.{name}")}
-    return resolve([Layer("saved config", base), top])
+    saved = Layer("saved config", base)
+    if "model.variant" in top.values:
+        return resolve([saved, top])
+    return _merge([Layer("no preset", {}), saved, top], 0)  # all that a preset said is in the saved config
 
 
 def _is_at(path: str, section: str) -> bool:

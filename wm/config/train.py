@@ -19,7 +19,7 @@ class OptimizerConfig(Config):
 
     predictor_lr: PositiveFloat = 5e-4
     embedding_lr: PositiveFloat = 5e-4  # action and proprio embeddings
-    head_lr: PositiveFloat = 5e-4  # projection, alignment and reconstruction
+    head_lr: PositiveFloat = 5e-4  # projection, and what loss terms learn
     schedule: ScalarSchedule = ConstantSchedule()
     weight_decay: NonNegativeFloat = 0.01
     grad_clip_norm: PositiveFloat | None = None

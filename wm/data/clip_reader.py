@@ -81,7 +81,9 @@ def to_batch(arrays: Mapping[str, np.ndarray]) -> Batch:
 
     has_state = tensor("has_state")
     return Batch(
-        obs=Observation(visual if visual.dtype == torch.uint8 else visual.float(), tensor("proprio")),
+        obs=Observation(
+            visual if visual.dtype == torch.uint8 else visual.float(), tensor("proprio"), tensor("has_proprio")
+        ),
         actions=actions,
         has_actions=torch.from_numpy(np.ascontiguousarray(arrays["has_actions"])),
         state=tensor("state"),

@@ -39,12 +39,12 @@ def squared_errors(model: WorldModel, batch: Batch, horizons: Sequence[int]) -> 
     if batch.num_frames < needed:
         raise ValueError(f"clips of {needed} frames needed, got {batch.num_frames}")
     content, imagined = imagine(model, batch, max(horizons))
-    visual = content[..., : model.visual_dim]
+    visual = model.visual(content)
     last = visual[:, history - 1]
     errors: list[tuple[float, float]] = []
     for horizon in horizons:
         target = visual[:, history - 1 + horizon]
-        error = (imagined[:, horizon - 1, :, : model.visual_dim] - target).square().mean()
+        error = (model.visual(imagined)[:, horizon - 1] - target).square().mean()
         errors.append((float(error), float((last - target).square().mean())))
     return errors
 

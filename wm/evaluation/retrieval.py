@@ -27,10 +27,10 @@ def imagined_strip(
     history = model.history_len
     horizon = clip.num_frames - history
     _, imagined = imagine(model, batch, horizon)
-    candidates = model.encode_content(bank_batch.obs).flatten(0, 1)[..., : model.visual_dim]
+    candidates = model.visual(model.encode_content(bank_batch.obs)).flatten(0, 1)
     places = [(ref.source, ref.episode, int(frame)) for ref in bank for frame in ref.frame_indices]
     truth = _frames(dataset, [(clip.source, clip.episode, int(frame)) for frame in clip.frame_indices])
-    nearest = [places[_nearest(candidates, frame[..., : model.visual_dim])] for frame in imagined[0]]
+    nearest = [places[_nearest(candidates, frame)] for frame in model.visual(imagined)[0]]
     return {
         "true": truth,
         "imagined (nearest training frame)": np.concatenate([truth[:history], _frames(dataset, nearest)]),

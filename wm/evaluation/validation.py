@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wm.config.model import NoAlignment
+from wm.config.terms import NoAlignment
 from wm.config.train import EvaluateConfig
 from wm.evaluation.health import latent_health
 from wm.evaluation.latent import copy_ratio, imagine, squared_errors
@@ -39,7 +39,7 @@ class Validator:
         model.eval()
         try:
             metrics = self._errors(model)
-            visual = _content(model, self.held_out)[..., : model.visual_dim]
+            visual = model.visual(_content(model, self.held_out))
             metrics |= latent_health(visual)
             if self.held_out.state is not None and bool(self.held_out.has_state.all()):
                 metrics |= self._probes(model, visual)
@@ -65,14 +65,14 @@ class Validator:
         fit_content = _content(model, self.probe)
         fit_states = _rows(self.probe.state)
         states = _rows(self.held_out.state)
-        probe = StateProbe(_rows(fit_content[..., : model.visual_dim].flatten(2)), fit_states)
+        probe = StateProbe(_rows(model.visual(fit_content).flatten(2)), fit_states)
         metrics = {"state_probe_r2": float(probe.r2(_rows(visual.flatten(2)), states).mean())}
         if not isinstance(model.config.alignment, NoAlignment):
             aligned = StateProbe(_rows(model.aligned(fit_content)), fit_states)
             metrics["aligned_probe_r2"] = float(aligned.r2(_rows(model.aligned(visual)), states).mean())
         longest = max(self.config.horizons)
         imagined = torch.cat(
-            [imagine(model, piece, longest)[1][..., : model.visual_dim] for piece in _pieces(model, self.held_out)]
+            [model.visual(imagine(model, piece, longest)[1]) for piece in _pieces(model, self.held_out)]
         )
         for horizon in self.config.horizons:
             truth = self.held_out.state[:, model.history_len - 1 + horizon].numpy()
@@ -83,21 +83,8 @@ class Validator:
 
 def chunks(batch: Batch, size: int) -> list[Batch]:
     """The batch in pieces of at most `size` clips."""
-    pieces: list[Batch] = []
-    for first in range(0, batch.num_clips, size):
-        rows = slice(first, first + size)
-        proprio = batch.obs.proprio
-        pieces.append(
-            Batch(
-                obs=type(batch.obs)(batch.obs.visual[rows], None if proprio is None else proprio[rows]),
-                actions=batch.actions[rows],
-                has_actions=batch.has_actions[rows],
-                state=None if batch.state is None else batch.state[rows],
-                has_state=batch.has_state[rows],
-                weights=batch.weights[rows],
-            )
-        )
-    return pieces
+    starts = range(0, batch.num_clips, size)
+    return [batch.map(lambda values, first=first: values[first : first + size]) for first in starts]
 
 
 def _pieces(model: WorldModel, batch: Batch) -> Iterator[Batch]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -28,8 +30,7 @@ class WorldModelDynamics:
         """Pixels or tokens (B, T, ...) -> content (B, T, P, C)."""
         device = next(self.model.parameters()).device
         visual = self.encoder.encode(obs.visual) if obs.is_pixels else obs.visual
-        proprio = None if obs.proprio is None else obs.proprio.to(device)
-        return self.model.encode_content(Observation(visual.to(device), proprio))
+        return self.model.encode_content(replace(obs, visual=visual).map(lambda values: values.to(device)))
 
     def rollout(self, latent: Tensor, actions: Tensor) -> Tensor:
         """Content (1 or N, 1, P, C) and actions (N, H, A F) -> content (N, H, P, C) of the frames that follow."""

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from wm.config.model import PredictorConfig
 
@@ -20,7 +21,12 @@ def frame_causal_mask(num_frames: int, tokens_per_frame: int, device: torch.devi
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention with its LayerNorm inside; no qkv bias."""
+    """Multi-head self-attention with its LayerNorm inside; no qkv bias.
+
+    softmax(q k^T / sqrt(d)) v over the tokens of a query's own and of earlier frames. `plain` writes it out with a mask. `fused`
+    gives torch's kernel one frame's queries at a time with the keys that they may see: no mask, which would switch its fast paths
+    off, and no work on pairs that a mask would discard.
+    """
 
     def __init__(self, dim: int, config: PredictorConfig) -> None:
         super().__init__()
@@ -32,17 +38,32 @@ class Attention(nn.Module):
         self.to_qkv = nn.Linear(dim, inner * 3, bias=False)
         self.to_out = nn.Sequential(nn.Linear(inner, dim), nn.Dropout(config.dropout))
 
-    def forward(self, x: Float[Tensor, "B N D"], mask: Tensor | None) -> Float[Tensor, "B N D"]:
+    def forward(self, x: Float[Tensor, "B N D"], frames: int) -> Float[Tensor, "B N D"]:
+        """`frames` T, with N = T P tokens, frame after frame."""
         q, k, v = self.to_qkv(self.norm(x)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        dropout = self.dropout if self.training else 0.0
-        if self.fused:
-            out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
-        else:
-            scores = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5
-            if mask is not None:
-                scores = scores.masked_fill(~mask, float("-inf"))
-            out = F.dropout(scores.softmax(dim=-1), dropout) @ v
+        attend = self._fused if self.fused else self._plain
+        out = attend(q, k, v, frames, self.dropout if self.training else 0.0)
         return self.to_out(out.transpose(1, 2).flatten(2))
+
+    @staticmethod
+    def _plain(q: Tensor, k: Tensor, v: Tensor, frames: int, dropout: float) -> Tensor:
+        mask = frame_causal_mask(frames, q.shape[2] // frames, q.device)
+        scores = (q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5).masked_fill(~mask, float("-inf"))
+        return F.dropout(scores.softmax(dim=-1), dropout) @ v
+
+    @staticmethod
+    def _fused(q: Tensor, k: Tensor, v: Tensor, frames: int, dropout: float) -> Tensor:
+        tokens = q.shape[2] // frames
+        ends = range(tokens, frames * tokens + 1, tokens)
+        return torch.cat(
+            [
+                F.scaled_dot_product_attention(
+                    q[:, :, end - tokens : end], k[:, :, :end], v[:, :, :end], dropout_p=dropout
+                )
+                for end in ends
+            ],
+            dim=2,
+        )
 
 
 class FeedForward(nn.Module):
@@ -63,6 +84,11 @@ class FeedForward(nn.Module):
         return self.net(x)
 
 
+def _block(attention: nn.Module, feed_forward: nn.Module, x: Tensor, frames: int) -> Tensor:
+    x = attention(x, frames) + x
+    return feed_forward(x) + x
+
+
 class CausalPredictor(nn.Module):
     """Frame-block-causal ViT over flattened frames; slot k of its output predicts frame k + 1.
 
@@ -75,6 +101,7 @@ class CausalPredictor(nn.Module):
         super().__init__()
         self.tokens_per_frame = tokens_per_frame
         self.max_frames = max_frames
+        self.checkpointing = config.checkpointing
         self.pos_embedding = nn.Parameter(torch.randn(1, max_frames * tokens_per_frame, dim))
         self.dropout = nn.Dropout(config.dropout)
         self.transformer = nn.Module()
@@ -82,19 +109,16 @@ class CausalPredictor(nn.Module):
         self.transformer.layers = nn.ModuleList(
             nn.ModuleList([Attention(dim, config), FeedForward(dim, config)]) for _ in range(config.depth)
         )
-        mask = frame_causal_mask(max_frames, tokens_per_frame)
-        self.register_buffer("mask", mask, persistent=False)
 
     def forward(self, latents: Float[Tensor, "B T P D"]) -> Float[Tensor, "B T P D"]:
         frames = latents.shape[1]
         if frames > self.max_frames:
             raise ValueError(f"the predictor sees at most {self.max_frames} frames, got {frames}")
         x = latents.flatten(1, 2)
-        length = x.shape[1]
-        x = self.dropout(x + self.pos_embedding[:, :length])
-        # One frame attends to all of itself: no mask, so the fused kernel needs none.
-        mask = None if frames == 1 else self.mask[:length, :length]  # type: ignore[index]
+        x = self.dropout(x + self.pos_embedding[:, : x.shape[1]])
         for attention, feed_forward in self.transformer.layers:  # type: ignore[misc]
-            x = attention(x, mask) + x
-            x = feed_forward(x) + x
+            if self.checkpointing and self.training:
+                x = checkpoint(_block, attention, feed_forward, x, frames, use_reentrant=False)
+            else:
+                x = _block(attention, feed_forward, x, frames)
         return self.transformer.norm(x).unflatten(1, (frames, self.tokens_per_frame))  # type: ignore[operator]

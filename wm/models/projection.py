@@ -7,15 +7,19 @@ from torch import nn
 from wm.config.model import LinearProjection, MlpProjection, NoProjection
 
 
-def build_projection(config: NoProjection | LinearProjection | MlpProjection, token_dim: int) -> tuple[nn.Module, int]:
-    """(the module, its output width)."""
+def build_projection(config: NoProjection | LinearProjection | MlpProjection, in_dim: int) -> tuple[nn.Module, int]:
+    """(the module, its output width).
+
+    Args:
+        in_dim: channels of a token, and of proprio where they are projected together.
+    """
     if isinstance(config, NoProjection):
-        return nn.Identity(), token_dim
+        return nn.Identity(), in_dim
     layers: list[nn.Module]
     if isinstance(config, LinearProjection):
-        layers = [nn.Linear(token_dim, config.dim)]
+        layers = [nn.Linear(in_dim, config.dim)]
     else:
-        layers = [nn.Linear(token_dim, config.hidden), nn.GELU(), nn.Linear(config.hidden, config.dim)]
+        layers = [nn.Linear(in_dim, config.hidden), nn.GELU(), nn.Linear(config.hidden, config.dim)]
     if config.norm == "layernorm":
         layers.append(nn.LayerNorm(config.dim, elementwise_affine=False))
     return nn.Sequential(*layers), config.dim

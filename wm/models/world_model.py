@@ -1,27 +1,33 @@
 """DINO-WM and its alignment family: one assembly, switches of the config.
 
-Shape legend: B batch, T frames, P patch tokens, D token dim, V visual channels, C content channels = V + proprio, A F action.
-A latent without its action channels is called content; the predictor sees [content | action] and predicts content.
+Shape legend: B batch, T frames, P patches, N tokens of a frame's content, D token dim, V visual channels, C content channels,
+A F action. A latent without its action is called content; the predictor sees content and action and predicts content.
+    concat=channel   each of the N = P tokens is [visual | proprio | action]; content is [visual | proprio]
+    concat=token     P visual tokens, a proprio token, an action token, all V wide; content is all but the last
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from wm.config.errors import UserError, nearest
-from wm.config.model import DinoWmConfig, EmbeddedProprio, InfoNceAlignment, NoAlignment, NoReconstruction
-from wm.config.schedule import value_at
-from wm.losses.alignment import infonce_loss, state_mse_loss
-from wm.losses.prediction import prediction_loss
-from wm.losses.reconstruction import reconstruction_loss
+from wm.config.masking import NoMasking
+from wm.config.model import DinoWmConfig, EmbeddedProprio, NoProjection
+from wm.config.terms import NoAlignment, NoReconstruction, NoTemporalDynamics
+from wm.losses.ranks import ALONE, Alone
 from wm.models.embedding import VectorEmbedding, tile
+from wm.models.heads import TransitionHead
+from wm.models.masking import TokenMasking
 from wm.models.predictor import CausalPredictor
 from wm.models.projection import build_projection
+from wm.models.terms import Forward, loss_terms
 from wm.types import Batch, LossTerms, Observation
+
+_UNALIGNED_DIM = 7  # what `aligned` shows of a variant that aligns nothing
 
 
 class WorldModel(nn.Module):
@@ -54,70 +60,79 @@ class WorldModel(nn.Module):
         self.action_dim = action_dim
         self.history_len = config.history_len
         self.rollout_horizon = rollout_horizon
-        self.projection, self.visual_dim = build_projection(config.projection, token_dim)
-        self.proprio_embedding = self._proprio_embedding(proprio_dim)
-        self.content_dim = self.visual_dim + (self.proprio_embedding.dim if self.proprio_embedding else 0)
-        self.action_embedding = VectorEmbedding(action_dim, config.action.dim)
-        width = self.content_dim + config.action.dim
-        self.predictor = CausalPredictor(width, tokens_per_frame, config.history_len, config.predictor)
+        self.is_joint = not isinstance(config.projection, NoProjection) and config.projection.of == "joint"
+        self._build_latent(proprio_dim)
         self.state_indices = self._state_indices(state_names)
-        self.alignment_head = self._alignment_head()
-        needs_reconstruction = not isinstance(config.reconstruction, NoReconstruction)
-        self.reconstruction_head = nn.Linear(self.visual_dim, token_dim) if needs_reconstruction else None
+        self._build_heads()
+        self.terms = nn.ModuleDict()
 
     # -- latents ------------------------------------------------------------------------------------------------------
 
-    def encode_content(self, obs: Observation) -> Float[Tensor, "B T P C"]:
-        """Patch tokens (and proprio) of each frame as [visual | proprio] channels. Raises ValueError for pixels."""
+    def encode_content(self, obs: Observation) -> Float[Tensor, "B T N C"]:
+        """Patch tokens (and proprio) of each frame as content. Raises ValueError for pixels."""
         if obs.is_pixels:
             raise ValueError("the world model takes patch tokens; encode pixels with the encoder first")
-        visual = self.projection(obs.visual)
-        if self.proprio_embedding is None:
-            return visual
-        if obs.proprio is None:
-            batch, frames = visual.shape[:2]
-            proprio = self.proprio_embedding.null.expand(batch, frames, -1)
-        else:
-            proprio = self.proprio_embedding(obs.proprio)
-        return torch.cat([visual, tile(proprio, visual.shape[2])], dim=-1)
+        tokens = obs.visual
+        proprio = self._embed_proprio(obs)
+        if self.is_joint:
+            joint = tokens if proprio is None else torch.cat([tokens, tile(proprio, tokens.shape[2])], dim=-1)
+            return self.projection(joint)
+        visual = self.projection(tokens)
+        return visual if proprio is None else self._attach(visual, proprio)
 
     def with_actions(
         self,
-        content: Float[Tensor, "B T P C"],
+        content: Float[Tensor, "B T N C"],
         actions: Float[Tensor, "B T A"],
         has_actions: Bool[Tensor, "B"] | None = None,
-    ) -> Float[Tensor, "B T P Z"]:
-        """[content | action]; rows without actions get the learned null action."""
-        embedded = self.action_embedding(actions, has_actions)
-        return torch.cat([content, tile(embedded, content.shape[2])], dim=-1)
+    ) -> Float[Tensor, "B T M Z"]:
+        """Content and action as the predictor sees them; rows without actions get the learned null action."""
+        return self._attach(content, self.action_embedding(actions, has_actions))
 
-    def encode(self, obs: Observation, actions: Float[Tensor, "B T A"]) -> Float[Tensor, "B T P Z"]:
+    def encode(self, obs: Observation, actions: Float[Tensor, "B T A"]) -> Float[Tensor, "B T M Z"]:
         """The latent z of frames and the actions that follow them."""
         return self.with_actions(self.encode_content(obs), actions)
 
-    def predict(self, latent: Float[Tensor, "B T P Z"]) -> Float[Tensor, "B T P C"]:
+    def visual(self, content: Float[Tensor, "B T N C"]) -> Float[Tensor, "B T P V"]:
+        """The visual part of content (or of a latent): what probes, health and images read."""
+        return content[:, :, : self.tokens_per_frame, : self.visual_dim]
+
+    def proprio(self, content: Float[Tensor, "B T N C"]) -> Float[Tensor, "B T K E"] | None:
+        """The proprio part: on each of K = P patches, or on K = 1 token; None where the latent keeps none apart."""
+        if not self.config.keeps_proprio:
+            return None
+        if self.config.concat == "token":
+            return content[:, :, self.tokens_per_frame : self.tokens_per_frame + 1]
+        return content[..., self.visual_dim : self.content_dim]
+
+    def aligned(self, content: Float[Tensor, "B T N C"]) -> Float[Tensor, "B T K"]:
+        """Patch mean of the aligned channels: the first `alignment.dim` of the visual ones."""
+        return self.visual(content)[..., : self.aligned_dim].mean(dim=2)
+
+    # -- time ---------------------------------------------------------------------------------------------------------
+
+    def predict(self, latent: Float[Tensor, "B T M Z"]) -> Float[Tensor, "B T N C"]:
         """Content of each next frame: slot k holds frame k + 1."""
-        return self.predictor(latent)[..., : self.content_dim]
+        return self.predictor(latent)[:, :, : self.content_tokens, : self.content_dim]
 
     def rollout(
         self,
-        context: Float[Tensor, "B N P C"],
+        context: Float[Tensor, "B K N C"],
         actions: Float[Tensor, "B L A"],
         has_actions: Bool[Tensor, "B"] | None = None,
-    ) -> Float[Tensor, "B H P C"]:
-        """Content of the H = L - N + 1 frames after N context frames, each step fed the model's own last H predictions.
+    ) -> Float[Tensor, "B H N C"]:
+        """Content of the H = L - K + 1 frames after K context frames, each step fed the model's own last predictions.
 
         Args:
-            actions: of the context frames, then of the imagined ones; the first N - 1 led through the context.
+            actions: of the context frames, then of the imagined ones; the first K - 1 led through the context.
         """
-        frames = context.shape[1]
-        latent = self.with_actions(context, actions[:, :frames], has_actions)
+        latent = self.with_actions(context, actions[:, : context.shape[1]], has_actions)
         first = self.predict(latent[:, -self.history_len :])[:, -1:]
-        return self._continue(latent, first, actions, has_actions)
+        return self.continue_rollout(latent, first, actions, has_actions)
 
-    def _continue(
+    def continue_rollout(
         self, latent: Tensor, first: Tensor, actions: Tensor, has_actions: Tensor | None
-    ) -> Float[Tensor, "B H P C"]:
+    ) -> Float[Tensor, "B H N C"]:
         """The rollout of a context latent whose next content is predicted already."""
         imagined = [first]
         for step in range(latent.shape[1], actions.shape[1]):
@@ -126,82 +141,86 @@ class WorldModel(nn.Module):
             imagined.append(self.predict(latent[:, -self.history_len :])[:, -1:])
         return torch.cat(imagined, dim=1)
 
-    def aligned(self, content: Float[Tensor, "B T P C"]) -> Float[Tensor, "B T K"]:
-        """Patch mean of the aligned channels: the first `alignment.dim` of the visual ones."""
-        dim = 7 if isinstance(self.config.alignment, NoAlignment) else self.config.alignment.dim
-        return content[..., : min(dim, self.visual_dim)].mean(dim=2)
-
     # -- losses -------------------------------------------------------------------------------------------------------
 
-    def losses(self, batch: Batch, progress: float = 0.0) -> LossTerms:
-        """Every term of the variant, weighted by its schedule at `progress` in [0, 1] of training."""
-        content = self.encode_content(batch.obs)
-        latent = self.with_actions(content, batch.actions, batch.has_actions)
+    def losses(self, batch: Batch, progress: float = 0.0, ranks: Alone = ALONE) -> LossTerms:
+        """Every term of the variant, weighted by its schedule at `progress` in [0, 1] of training.
+
+        Args:
+            ranks: the workers that hold the rest of the global batch.
+        """
         history = self.history_len
-        predicted = self.predict(latent[:, :history])
-        target = content[:, 1 : history + 1]
-        parts = {"z_loss": prediction_loss(predicted, target, batch.weights)}
-        weighted = {"z_loss": parts["z_loss"]}
-        with torch.no_grad():
-            visual = self.visual_dim
-            parts["z_visual_loss"] = prediction_loss(predicted[..., :visual], target[..., :visual], batch.weights)
-        if self.rollout_horizon > 1:
-            parts["rollout_loss"] = self._rollout_loss(content, latent, predicted, batch)
-            weighted["rollout_loss"] = parts["rollout_loss"]
-        alignment = self.config.alignment
-        if not isinstance(alignment, NoAlignment):
-            parts["alignment_loss"] = self._alignment_loss(content, predicted, batch)
-            weighted["alignment_loss"] = value_at(alignment.weight, progress) * parts["alignment_loss"]
-        reconstruction = self.config.reconstruction
-        if not isinstance(reconstruction, NoReconstruction) and self.reconstruction_head is not None:
-            rebuilt = self.reconstruction_head(content[..., : self.visual_dim])
-            parts["reconstruction_loss"] = reconstruction_loss(rebuilt, batch.obs.visual, batch.weights)
-            weighted["reconstruction_loss"] = value_at(reconstruction.weight, progress) * parts["reconstruction_loss"]
-        return LossTerms(weighted, {name: value.detach() for name, value in parts.items()})
-
-    def _rollout_loss(self, content: Tensor, latent: Tensor, predicted: Tensor, batch: Batch) -> Tensor:
-        """Sum of MSEs of the rolled-out steps 2..k, gradient through the rollout, whose first step is the teacher-forced one."""
-        history, horizon = self.history_len, self.rollout_horizon
-        actions = batch.actions[:, : history + horizon - 1]
-        imagined = self._continue(latent[:, :history], predicted[:, -1:], actions, batch.has_actions)
-        target = content[:, history : history + horizon]
-        steps = [
-            prediction_loss(imagined[:, k : k + 1], target[:, k : k + 1], batch.weights) for k in range(1, horizon)
-        ]
-        return torch.stack(steps).sum()
-
-    def _alignment_loss(self, content: Tensor, predicted: Tensor, batch: Batch) -> Tensor:
-        config = self.config.alignment
-        if isinstance(config, NoAlignment) or self.alignment_head is None:
-            raise RuntimeError("this variant has no alignment head")
-        if batch.state is None:
-            return content.sum() * 0
-        state = batch.state[..., self.state_indices]
-        pairs: list[tuple[Tensor, Tensor]] = []
-        if config.on_predicted:
-            pairs.append((predicted, state[:, 1 : self.history_len + 1]))
-        if config.on_encoded:
-            pairs.append((content, state))
-        losses: list[Tensor] = []
-        for latents, states in pairs:
-            readout = self.alignment_head(self.aligned(latents)).flatten(0, 1)
-            rows = (batch.weights * batch.has_state)[:, None].expand(states.shape[:2]).flatten()
-            if isinstance(config, InfoNceAlignment):
-                loss = infonce_loss(readout, states.flatten(0, 1), rows, config.temperature, config.similarity)
-                loss = loss + config.regularization * self.alignment_head.weight.square().sum()
-            else:
-                loss = state_mse_loss(readout, states.flatten(0, 1), rows)
-            losses.append(loss)
-        return torch.stack(losses).mean()
+        content = self.encode_content(batch.obs)
+        seen, hidden = content[:, :history], None
+        if self.masking is not None and self.training:
+            seen, hidden = self.masking(seen)
+        latent = self.with_actions(seen, batch.actions[:, :history], batch.has_actions)
+        predicted, target = self.predict(latent), content[:, 1 : history + 1]
+        return loss_terms(self, Forward(batch, content, latent, predicted, target, hidden, ranks), progress)
 
     # -- assembly -----------------------------------------------------------------------------------------------------
 
-    def _proprio_embedding(self, proprio_dim: int) -> VectorEmbedding | None:
-        if not isinstance(self.config.proprio, EmbeddedProprio):
+    def add_terms(self, terms: Mapping[str, nn.Module]) -> None:
+        """Loss terms from outside, by the names of `config.terms`; call it before the optimiser is built."""
+        self.terms.update(terms)
+
+    def _attach(self, content: Tensor, vectors: Float[Tensor, "B T E"]) -> Tensor:
+        """One more vector for each frame: in every token's channels, or a token of its own."""
+        if self.config.concat == "token":
+            return torch.cat([content, vectors[:, :, None]], dim=2)
+        return torch.cat([content, tile(vectors, content.shape[2])], dim=-1)
+
+    def _embed_proprio(self, obs: Observation) -> Float[Tensor, "B T E"] | None:
+        if self.proprio_embedding is None:
             return None
-        if proprio_dim == 0:
+        if obs.proprio is None:
+            return self.proprio_embedding.absent(*obs.visual.shape[:2])
+        return self.proprio_embedding(obs.proprio, obs.has_proprio)
+
+    def _build_latent(self, proprio_dim: int) -> None:
+        """Embeddings, projection and predictor, in the order that their random weights are drawn."""
+        config = self.config
+        as_token = config.concat == "token"
+        has_proprio = isinstance(config.proprio, EmbeddedProprio)
+        if has_proprio and proprio_dim == 0:
             raise UserError("model.proprio.kind: 'embed', but the data has no proprio; say model.proprio=none")
-        return VectorEmbedding(proprio_dim, self.config.proprio.dim)
+        proprio_width = config.proprio.dim * config.proprio.repeat if isinstance(config.proprio, EmbeddedProprio) else 0
+        self.projection, self.visual_dim = build_projection(
+            config.projection, self.token_dim + (proprio_width if self.is_joint else 0)
+        )
+        self.proprio_embedding: VectorEmbedding | None = None
+        if isinstance(config.proprio, EmbeddedProprio):
+            dim = self.visual_dim if as_token else config.proprio.dim
+            self.proprio_embedding = VectorEmbedding(proprio_dim, dim, config.proprio.repeat)
+        action_dim = self.visual_dim if as_token else config.action.dim
+        self.action_embedding = VectorEmbedding(self.action_dim, action_dim, config.action.repeat)
+        self.content_tokens = self.tokens_per_frame + int(as_token and has_proprio)
+        self.content_dim = self.visual_dim + (0 if as_token or self.is_joint else proprio_width)
+        width = self.content_dim + (0 if as_token else self.action_embedding.width)
+        tokens = self.content_tokens + int(as_token)
+        self.predictor = CausalPredictor(width, tokens, config.history_len, config.predictor)
+
+    def _build_heads(self) -> None:
+        config = self.config
+        alignment = config.alignment
+        wanted = _UNALIGNED_DIM if isinstance(alignment, NoAlignment) else alignment.dim
+        self.aligned_dim = min(wanted, self.visual_dim)
+        self.alignment_head: nn.Linear | None = None
+        if not isinstance(alignment, NoAlignment):
+            if alignment.dim > self.visual_dim:
+                raise UserError(
+                    f"model.alignment.dim: {alignment.dim} is more than the {self.visual_dim} visual channels"
+                )
+            self.alignment_head = nn.Linear(alignment.dim, len(self.state_indices))
+        rebuilds = not isinstance(config.reconstruction, NoReconstruction)
+        self.reconstruction_head = nn.Linear(self.visual_dim, self.token_dim) if rebuilds else None
+        self.transition_head: TransitionHead | None = None
+        if not isinstance(config.temporal_dynamics, NoTemporalDynamics):
+            hidden = config.temporal_dynamics.hidden
+            self.transition_head = TransitionHead(self.aligned_dim, self.action_embedding.width, hidden)
+        self.masking: TokenMasking | None = None
+        if not isinstance(config.masking, NoMasking):
+            self.masking = TokenMasking(config.masking, self.tokens_per_frame, self.content_dim)
 
     def _state_indices(self, state_names: Sequence[str]) -> list[int]:
         alignment = self.config.alignment
@@ -213,11 +232,3 @@ class WorldModel(nn.Module):
             if key not in state_names:
                 raise UserError(f"model.alignment.state_keys: the data has no '{key}'.{nearest(key, state_names)}")
         return [state_names.index(key) for key in alignment.state_keys or state_names]
-
-    def _alignment_head(self) -> nn.Linear | None:
-        alignment = self.config.alignment
-        if isinstance(alignment, NoAlignment):
-            return None
-        if alignment.dim > self.visual_dim:
-            raise UserError(f"model.alignment.dim: {alignment.dim} is more than the {self.visual_dim} visual channels")
-        return nn.Linear(alignment.dim, len(self.state_indices))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -54,30 +55,38 @@ def _frame_error(latents: Tensor, goal: Tensor) -> Tensor:
     return (latents.float() - goal.float()).square().flatten(2).mean(dim=2)
 
 
+Split = Callable[[Tensor], tuple[Tensor, Tensor | None]]  # latents -> (visual part, proprio part or None)
+
+
+def all_visual(latents: Tensor) -> tuple[Tensor, None]:
+    """Nothing of the latent is proprio."""
+    return latents, None
+
+
+def channel_split(visual_dim: int) -> Split:
+    """Channels up to `visual_dim` are visual, the rest proprio."""
+    return lambda latents: (latents[..., :visual_dim], latents[..., visual_dim:])
+
+
 class LatentObjective:
-    """Squared distance between latents whose channels are [visual | proprio].
+    """Squared distance between latents that hold a visual and, maybe, a proprio part.
 
     Args:
         config: alpha, frames and base of `latent_cost`.
-        visual_dim: channels up to here are visual, the rest proprio; None: all are visual, and alpha has no effect.
+        split: which part is which; without a proprio part alpha has no effect.
 
     Source: DINO-WM, as `latent_cost`. Difference: proprio is tiled over the patches; the reference compares the copy at
     patch 0, here the error is averaged over all patches. Both agree where the copies do, as in every encoded frame; the
     predictor's copies may drift apart, and the mean over them is what the training loss holds down.
     """
 
-    def __init__(self, config: ObjectiveConfig, visual_dim: int | None = None) -> None:
+    def __init__(self, config: ObjectiveConfig, split: Split = all_visual) -> None:
         self.config = config
-        self.visual_dim = visual_dim
+        self.split = split
 
     def __call__(self, latents: Tensor, goal: Tensor) -> Tensor:
         """latents (N, H, ..., C), goal (1, 1, ..., C) -> cost (N,)."""
-        visual, proprio = self._split(latents)
-        visual_goal, proprio_goal = self._split(goal)
+        visual, proprio = self.split(latents)
+        visual_goal, proprio_goal = self.split(goal)
         alpha, frames, base = self.config.alpha, self.config.frames, self.config.base
         return latent_cost(visual, visual_goal, proprio, proprio_goal, alpha, frames, base)
-
-    def _split(self, latents: Tensor) -> tuple[Tensor, Tensor | None]:
-        if self.visual_dim is None or self.visual_dim == latents.shape[-1]:
-            return latents, None
-        return latents[..., : self.visual_dim], latents[..., self.visual_dim :]

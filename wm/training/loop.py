@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from wm.config.errors import UserError
 from wm.config.train import TrainConfig
 from wm.contracts import Reporter
+from wm.losses.ranks import current_ranks
 from wm.models.world_model import WorldModel
 from wm.training.checkpoint import (
     Checkpoint,
@@ -40,7 +41,7 @@ class LossModule(nn.Module):
         self.model = model
 
     def forward(self, batch: Batch, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
-        terms = self.model.losses(batch, progress)
+        terms = self.model.losses(batch, progress, current_ranks())
         return terms.total, dict(terms.parts)
 
 

@@ -16,6 +16,9 @@ RATE_OF_PART = {
     "projection": "head_lr",
     "alignment_head": "head_lr",
     "reconstruction_head": "head_lr",
+    "transition_head": "head_lr",
+    "masking": "head_lr",
+    "terms": "head_lr",
 }
 
 

@@ -9,9 +9,10 @@ import pytest
 
 from wm.config.errors import UserError
 from wm.config.experiment import ExperimentConfig
-from wm.config.model import EmbeddedProprio, InfoNceAlignment, LinearProjection, NoAlignment, NoProjection, NoProprio
+from wm.config.model import EmbeddedProprio, LinearProjection, NoProjection, NoProprio
 from wm.config.plan import CemConfig, MppiConfig
 from wm.config.resolve import Layer, resolve, variant_names, with_overrides
+from wm.config.terms import InfoNceAlignment, NoAlignment
 
 
 def resolved(*trees: Mapping[str, Any]) -> ExperimentConfig:
@@ -41,26 +42,54 @@ def test_the_highest_layer_wins_and_the_rest_stays():
 
 
 @pytest.mark.parametrize(
-    ("variant", "projection", "alignment", "reconstruction", "embeddings"),
+    ("variant", "projection", "alignment", "reconstruction", "dynamics", "sizes"),
     [
-        ("baseline", "none", "none", "none", (10, 10)),
-        ("align", "linear", "state_mse", "none", (32, 16)),
-        ("align_recon", "linear", "state_mse", "features", (32, 16)),
+        ("baseline", "none", "none", "none", ("none", "none"), (10, 10, None)),
+        ("align", "linear", "state_mse", "none", ("none", "none"), (32, 16, 128)),
+        ("align_recon", "linear", "state_mse", "features", ("none", "none"), (32, 16, 128)),
+        ("align_recon_dynamics", "linear", "state_mse", "features", ("none", "transition"), (32, 16, 128)),
+        ("projected", "linear", "state_mse", "none", ("patch_mean", "none"), (32, 16, 64)),
     ],
 )
-def test_every_variant_is_what_it_says(variant, projection, alignment, reconstruction, embeddings):
+def test_every_variant_is_what_it_says(variant, projection, alignment, reconstruction, dynamics, sizes):
     model = resolved({"model.variant": variant}).model
     assert model.variant == variant
     kinds = (model.projection.kind, model.alignment.kind, model.reconstruction.kind)
     assert kinds == (projection, alignment, reconstruction)
+    assert (model.latent_dynamics.kind, model.temporal_dynamics.kind) == dynamics
     assert isinstance(model.proprio, EmbeddedProprio)
-    assert (model.proprio.dim, model.action.dim) == embeddings
-    if isinstance(model.projection, LinearProjection):
-        assert model.projection.dim == 128
+    width = model.projection.dim if isinstance(model.projection, LinearProjection) else None
+    assert (model.proprio.dim, model.action.dim, width) == sizes
+    assert model.keeps_proprio == (variant != "projected")
 
 
 def test_there_is_a_test_for_every_variant():
-    assert variant_names() == ["align", "align_recon", "baseline"]
+    assert variant_names() == ["align", "align_recon", "align_recon_dynamics", "baseline", "projected"]
+
+
+def test_a_variant_of_ones_own_is_a_yaml_file(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("model.projection: {kind: mlp, dim: 24}\nmodel.alignment.kind: infonce\n")
+    config = resolved({"model.variant": str(file), "model.alignment.temperature": 0.2})
+    assert (config.model.variant, config.model.projection.kind) == (str(file), "mlp")
+    file.unlink()  # a saved config has said all that the file did
+    assert with_overrides(config, {"train.epochs": 3}).model == config.model
+    assert "unknown variant" in refusal({"model.variant": str(file)})
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"model.variant": "projected", "plan.objective.alpha": 1.0}, "alpha must be 0 with projection.of=joint"),
+        ({"model.proprio": "none", "plan.objective.alpha": 1.0}, "alpha must be 0 with model.proprio.kind=none"),
+        ({"model.temporal_dynamics": "transition"}, "it needs alignment.kind other than none"),
+        ({"model.concat": "token", "model.action.repeat": 2}, "concat=token has no channels to repeat"),
+        ({"model.variant": "projected", "model.concat": "token"}, "projection.of must be visual"),
+        ({"model.masking": {"kind": "tubes"}}, "unknown kind 'tubes' (in the first). Did you mean 'tube'?"),
+    ],
+)
+def test_what_a_variant_cannot_serve_is_refused(given, words):
+    assert words in refusal(given)
 
 
 def test_a_layer_overrides_its_preset():
@@ -189,8 +218,14 @@ def test_a_misspelt_key_below_a_kind():
 @pytest.mark.parametrize(
     ("tree", "words"),
     [
-        ({"model.variant": "algn"}, "model.variant: unknown variant 'algn'. Did you mean 'align'?"),
-        ({"model.variant": None}, "unknown variant 'None'. Valid: align, align_recon, baseline."),
+        (
+            {"model.variant": "algn"},
+            "model.variant: unknown variant 'algn' (a shipped one, or a .yaml file). Did you mean 'align'?",
+        ),
+        (
+            {"model.variant": None},
+            "unknown variant 'None' (a shipped one, or a .yaml file). Valid: align, align_recon,",
+        ),
         ({"plan.planner.kind": "cemm"}, "plan.planner.kind: unknown kind 'cemm' (in the first). Did you mean 'cem'?"),
         ({"plan.planner": "mpi"}, "plan.planner.kind: unknown kind 'mpi' (in the first). Did you mean 'mppi'?"),
         ({"plan.planner.kind": ["cem"]}, "plan.planner.kind: unknown kind ['cem']"),

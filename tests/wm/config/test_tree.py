@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from wm.config.base import Config
-from wm.config.errors import UserError, nearest
+from wm.config.errors import nearest
 from wm.config.experiment import ExperimentConfig
 from wm.config.resolve import Layer, resolve
 from wm.config.schedule import ConstantSchedule, CosineSchedule, LinearSchedule, value_at
@@ -87,13 +87,6 @@ def test_clips_are_history_and_horizon():
     config = resolve([Layer.from_tree("test", {"model.history_len": 2, "train.rollout_horizon": 3})])
     assert config.clip_num_frames == 5
     assert config.longest_horizon == 10
-
-
-def test_infonce_is_refused_where_its_negatives_would_be_a_part_of_the_batch():
-    given = {"model.variant": "align", "model.alignment.kind": "infonce", "resources.num_workers": 2}
-    with pytest.raises(UserError, match=r"infonce needs resources\.num_workers=1"):
-        resolve([Layer.from_tree("test", given)])
-    resolve([Layer.from_tree("test", {**given, "model.alignment.kind": "state_mse"})])
 
 
 def test_nearest():

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.wm.data.samples import same, trained
-from wm.config.model import NoAlignment, StateMseAlignment
+from wm.config.terms import NoAlignment, StateMseAlignment
 from wm.config.train import EvaluateConfig
 from wm.evaluation import validation
 from wm.evaluation.health import effective_rank, latent_health
@@ -33,7 +33,6 @@ class Toy(nn.Module):
         super().__init__()
         self.step = step
         self.history_len = history_len
-        self.visual_dim = 3
         self.scale = nn.Parameter(torch.tensor(scale))
         self.modes: list[bool] = []
         self.config: Any = type("Config", (), {"alignment": NoAlignment()})()
@@ -48,6 +47,9 @@ class Toy(nn.Module):
             content = self.scale * self.step(content / self.scale, actions[:, time])
             frames.append(content)
         return torch.stack(frames, dim=1)
+
+    def visual(self, content: Tensor) -> Tensor:
+        return content[..., :3]
 
     def aligned(self, content: Tensor) -> Tensor:
         return content[..., :2].mean(dim=2)
@@ -291,7 +293,7 @@ def test_strip_of_imagined_frames() -> None:
     (clip,) = dataset.held_out_clips(5).spread(1, seed=0)
     batch = run.batch([clip])
     toy = Toy(copy, history_len=2)
-    toy.visual_dim = 16
+    toy.visual = lambda content: content  # type: ignore[method-assign]
     truth = batch.obs.visual
     toy.rollout = lambda context, actions, has_actions=None: truth[:, 2:]  # type: ignore[method-assign]
     rows = imagined_strip(as_model(toy), dataset, clip, batch, [clip], batch)

@@ -8,7 +8,8 @@ import pytest
 import torch
 from jaxtyping import TypeCheckError
 
-from wm.losses.prediction import prediction_loss, weighted_mean
+from wm.losses.prediction import latent_errors, prediction_loss
+from wm.losses.ranks import weighted_mean
 from wm.losses.reconstruction import reconstruction_loss
 
 ONES = torch.ones(2)
@@ -48,7 +49,7 @@ def test_different_shapes_are_refused(shape):
     with pytest.raises((ValueError, TypeCheckError)):  # in the test run the annotation speaks first
         prediction_loss(predicted, target, ONES)
     with pytest.raises(ValueError, match="must have one shape"):  # as it runs outside the tests
-        inspect.unwrap(prediction_loss)(predicted, target, ONES)
+        inspect.unwrap(latent_errors)(predicted, target, "mse")
 
 
 def test_weighted_mean():
@@ -71,3 +72,32 @@ def test_reconstruction_reaches_what_made_it_and_not_the_tokens():
     torch.testing.assert_close(loss, torch.nn.functional.mse_loss(head(projection(tokens)), tokens))
     own = torch.autograd.grad(loss, [projection.weight, head.weight])
     assert all(gradient.abs().max() > 0 for gradient in own)
+
+
+KINDS = {
+    "mse": lambda a, b: torch.nn.functional.mse_loss(a, b),
+    "l1": lambda a, b: torch.nn.functional.l1_loss(a, b),
+    "smooth_l1": lambda a, b: torch.nn.functional.smooth_l1_loss(a, b),
+    "cosine": lambda a, b: (
+        1 - torch.nn.functional.normalize(a, dim=-1).mul(torch.nn.functional.normalize(b, dim=-1)).sum(-1).mean()
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_is_torch_s_and_trains_the_prediction_alone(kind):
+    generator = torch.Generator().manual_seed(0)
+    predicted, target = (3 * torch.randn(2, 3, 4, 5, generator=generator) for _ in range(2))
+    predicted.requires_grad_()
+    target.requires_grad_()
+    loss = prediction_loss(predicted, target, ONES, kind)
+    torch.testing.assert_close(loss, KINDS[kind](predicted, target))
+    loss.backward()
+    assert predicted.grad is not None
+    assert predicted.grad.abs().min() > 0
+    assert target.grad is None
+
+
+def test_smooth_l1_by_hand():
+    errors = latent_errors(clips(3.0, 0.5), clips(0.0, 0.0), "smooth_l1")  # |d| - .5 beyond 1, d^2 / 2 within
+    assert errors.flatten().tolist() == pytest.approx([2.5, 0.125])

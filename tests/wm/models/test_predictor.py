@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -73,10 +75,51 @@ def test_attention_drops_weights_in_training_whichever_way_it_is_computed():
         with torch.no_grad():
             attention.to_qkv.weight[:8] = 0  # queries and keys: every weight is 1 / 256
             attention.to_qkv.weight[8:] = torch.eye(4)
-        out = attention.train()(torch.ones(1, 256, 4), None)
+        out = attention.train()(torch.ones(1, 256, 4), 1)
         assert out.mean().item() == pytest.approx(1.0, abs=0.05), way
         assert out.std().item() == pytest.approx(256**-0.5, rel=0.3), way  # of 256 coins, each 0 or 2
 
 
-def test_the_mask_is_no_part_of_a_checkpoint(predictor):
-    assert "mask" not in predictor.state_dict()
+def both_ways(**more: Any) -> list[CausalPredictor]:
+    """The same weights with plain and with fused attention."""
+    plain, fused = (
+        CausalPredictor(D, P, T, PredictorConfig(depth=2, heads=2, head_dim=4, mlp_dim=16, attention=way, **more))
+        for way in ("plain", "fused")
+    )
+    fused.load_state_dict(plain.state_dict())
+    return [plain, fused]
+
+
+def test_fused_attention_is_the_formula_and_has_its_gradient():
+    plain, fused = (predictor.double().eval() for predictor in both_ways())
+    x = latents().double()
+    torch.testing.assert_close(fused(x), plain(x), rtol=0, atol=1e-12)
+    for predictor in (plain, fused):
+        predictor(x).square().sum().backward()
+    for (name, ours), theirs in zip(fused.named_parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad, rtol=0, atol=1e-10, msg=name)
+
+
+@pytest.mark.parametrize("way", [0, 1])
+def test_recomputed_activations_change_no_gradient(way):
+    """Dropout included: what is drawn again is what was drawn."""
+    found: list[list[torch.Tensor]] = []
+    for checkpointing in (False, True):
+        torch.manual_seed(0)
+        predictor = both_ways(dropout=0.3, checkpointing=checkpointing)[way].train()
+        torch.manual_seed(5)
+        predictor(latents()).square().sum().backward()
+        found.append([p.grad for p in predictor.parameters() if p.grad is not None])
+    assert len(found[0]) == len(list(predictor.parameters()))
+    assert all(torch.equal(*pair) for pair in zip(*found, strict=True))
+
+
+def test_recomputing_keeps_fewer_activations():
+    def kept(checkpointing: bool) -> int:
+        sizes: list[int] = []
+        predictor = both_ways(checkpointing=checkpointing)[1].train()
+        with torch.autograd.graph.saved_tensors_hooks(lambda x: sizes.append(x.numel()) or x, lambda x: x):
+            predictor(latents())
+        return sum(sizes)
+
+    assert kept(True) < 0.5 * kept(False)

@@ -118,7 +118,9 @@ def test_the_same_seed_draws_the_same_model(make_model):
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_no_gradient_through_the_target(make_model, make_batch, variant):
     """Fault: with it a learned P collapses. The last frame is nothing but a target, so its tokens get no gradient."""
-    model = make_model(variant, {"model.alignment": "none", "model.reconstruction": "none"})
+    model = make_model(
+        variant, {f"model.{term}": "none" for term in ("alignment", "reconstruction", "temporal_dynamics")}
+    )
     batch = make_batch()
     visual = batch.obs.visual.clone().requires_grad_()
     model.losses(replace(batch, obs=Observation(visual, batch.obs.proprio))).total.backward()
@@ -154,8 +156,9 @@ def test_changing_one_target_frame_changes_only_its_own_part(make_model, make_ba
 
 def test_no_part_is_another_one_again(make_model, make_batch):
     """Fault: the "dynamics" loss was the alignment loss a second time, which only doubled its weight."""
-    parts = make_model("align_recon", rollout_horizon=2).losses(make_batch(frames=4)).parts
-    assert parts.keys() == {"z_loss", "z_visual_loss", "rollout_loss", "alignment_loss", "reconstruction_loss"}
+    parts = make_model("align_recon_dynamics", rollout_horizon=2).losses(make_batch(frames=4)).parts
+    extra = {"rollout_loss", "alignment_loss", "reconstruction_loss", "temporal_dynamics_loss"}
+    assert parts.keys() == {"z_loss", "z_visual_loss", "z_proprio_loss", *extra}
     assert len({round(float(value), 6) for value in parts.values()}) == len(parts)
 
 
@@ -215,15 +218,7 @@ def test_a_clip_without_state_does_not_enter_the_alignment(make_model, make_batc
 
 
 def rows(batch: Batch, index: Tensor) -> Batch:
-    proprio = batch.obs.proprio
-    return Batch(
-        Observation(batch.obs.visual[index], None if proprio is None else proprio[index]),
-        batch.actions[index],
-        batch.has_actions[index],
-        None if batch.state is None else batch.state[index],
-        batch.has_state[index],
-        batch.weights[index],
-    )
+    return batch.map(lambda values: values[index])
 
 
 @pytest.mark.parametrize("stateless", ["no state at all", "none of these clips has one"])

@@ -67,7 +67,7 @@ def test_the_loop_is_blind_to_success(linear_problem):
     assert list(inspect.signature(Planner.plan).parameters)[1:] == [
         "dynamics", "objective", "context", "goal", "start", "generator",
     ]  # fmt: skip
-    assert {f.name for f in fields(Observation)} == {"visual", "proprio"}
+    assert {f.name for f in fields(Observation)} == {"visual", "proprio", "has_proprio"}
 
 
 def test_a_consumer_that_stops_executes_nothing_more(linear_problem):
