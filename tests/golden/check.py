@@ -43,10 +43,7 @@ def check_for(name: str, checks: dict[str, Check] = CHECKS) -> Check | None:
 
 
 # What a checked case holds beyond what is checked.
-NOT_COVERED_IN = {
-    "preprocessor": "deformable statistics",
-    "metrics_success": "pusht and point_maze",
-}
+NOT_COVERED_IN = {}
 
 
 class Result(NamedTuple):

@@ -118,6 +118,8 @@ def check_normalization(case: Golden) -> None:
     statistics = vector_statistics(rows)
     assert_golden(torch.from_numpy(statistics.mean), case["out/stats_mean"])
     assert_golden(torch.from_numpy(statistics.std), case["out/stats_std"])
+    deformable = vector_statistics(rows, added_to_std=1e-6)
+    assert_golden(torch.from_numpy(deformable.std), case["out/stats_std_deformable"])
 
 
 def check_images(case: Golden) -> None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from tests.golden.case import Golden
 from wm.config.plan import WallWorldConfig
+from wm.envs.success import point_maze_success, pusht_success, state_distance
 from wm.envs.wall import WallWorld, sample_original_problem
 from wm.envs.wall_render import render_65, render_batch, render_float
 from wm.envs.wall_rule import PIXELS_PER_ACTION
 
+Rule = Callable[[np.ndarray, np.ndarray], bool]
+Measure = Callable[[np.ndarray, np.ndarray], float]
 STATE_TOLERANCE = 2e-6  # the original computes one clamp in float32
 
 
@@ -102,10 +107,16 @@ def check_wall_frame_224(case: Golden) -> None:
 
 
 def check_metrics_success(case: Golden) -> None:
-    """The Wall rule on pairs of states: first two entries closer than 4.5, and the plain distance."""
+    """Each world's rule on pairs of states, and the plain distance."""
     a = case.arrays
-    world = make_wall()
-    states, goals = a["in/wall_state"].astype(np.float64), a["in/wall_goal"].astype(np.float64)
-    pairs = list(zip(states, goals, strict=True))
-    np.testing.assert_array_equal([world.success(s, g) for s, g in pairs], a["out/wall_success"].astype(bool))
-    np.testing.assert_allclose([world.distance(s, g) for s, g in pairs], a["out/wall_state_dist"], rtol=2e-6)
+    wall = make_wall()
+    rules: dict[str, tuple[Rule, Measure]] = {
+        "wall": (wall.success, wall.distance),
+        "point_maze": (point_maze_success, state_distance),
+        "pusht": (lambda state, goal: pusht_success(state, goal, wrap="original"), state_distance),
+    }
+    for world, (success, distance) in rules.items():
+        states, goals = a[f"in/{world}_state"].astype(np.float64), a[f"in/{world}_goal"].astype(np.float64)
+        pairs = list(zip(states, goals, strict=True))
+        np.testing.assert_array_equal([success(s, g) for s, g in pairs], a[f"out/{world}_success"].astype(bool))
+        np.testing.assert_allclose([distance(s, g) for s, g in pairs], a[f"out/{world}_state_dist"], rtol=2e-6)

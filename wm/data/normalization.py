@@ -55,12 +55,16 @@ class DataStatistics:
         )
 
 
-def vector_statistics(arrays: Iterable[np.ndarray]) -> Statistics:
-    """Mean and standard deviation (n - 1) over all rows of all arrays (T, size)."""
+def vector_statistics(arrays: Iterable[np.ndarray], added_to_std: float = 0.0) -> Statistics:
+    """Mean and standard deviation (n - 1) over all rows of all arrays (T, size).
+
+    Args:
+        added_to_std: 1e-6 for the reference's deformables.
+    """
     rows = np.concatenate(list(arrays)).astype(np.float64)
     if len(rows) < 2:
         raise UserError("statistics need at least two recorded steps")
-    std = np.maximum(rows.std(axis=0, ddof=1), MIN_STD)
+    std = np.maximum(rows.std(axis=0, ddof=1) + added_to_std, MIN_STD)
     return Statistics(rows.mean(axis=0).astype(np.float32), std.astype(np.float32))
 
 
