@@ -16,11 +16,10 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from tests.benchmarks import sweeps
+from tests.benchmarks import predictors, sweeps
 from tests.benchmarks.row import Row
 from wm.config.model import DinoWmConfig, NoProprio, PredictorConfig
 from wm.config.plan import CemConfig, ObjectiveConfig
-from wm.models.predictor import CausalPredictor
 from wm.models.world_model import WorldModel
 from wm.planning.cem import CemPlanner
 from wm.planning.objective import LatentObjective
@@ -35,30 +34,6 @@ def seconds(work: Callable[[], object], repeats: int = 5) -> float:
         work()
         taken.append(time.perf_counter() - began)
     return float(np.median(taken))
-
-
-def predictor_attention() -> Row:
-    """A training step of the predictor: attention as written in the paper against the fused kernel."""
-
-    def step(attention: str) -> Callable[[], object]:
-        torch.manual_seed(0)
-        config = PredictorConfig(depth=2, dropout=0.0, attention=attention)  # type: ignore[arg-type]
-        predictor = CausalPredictor(404, 196, 3, config)
-        latents = torch.randn(2, 3, 196, 404)
-
-        def run() -> None:
-            predictor.zero_grad(set_to_none=True)
-            predictor(latents).square().mean().backward()
-
-        return run
-
-    return Row(
-        "predictor step, H 3, 196 tokens, 2 of 6 layers, batch 2",
-        "plain attention",
-        seconds(step("plain"), 3),
-        "fused attention",
-        seconds(step("fused"), 3),
-    )
 
 
 def planning_encode_once() -> Row:
@@ -152,8 +127,8 @@ def ray_stream() -> Row:
     )
 
 
-_ONE = (predictor_attention, planning_encode_once, token_store, ray_stream)
-_SEVERAL = (sweeps.trial_start, sweeps.mlflow_rows, sweeps.control_plane_memory)
+_ONE = (planning_encode_once, token_store, ray_stream)
+_SEVERAL = (predictors.training_step, sweeps.trial_start, sweeps.mlflow_rows, sweeps.control_plane_memory)
 BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     **{work.__name__: lambda work=work: [work()] for work in _ONE},
     **{work.__name__: work for work in _SEVERAL},
