@@ -36,6 +36,9 @@ from wm.evaluation.planning import PlanOutcome, planning_metrics
 from wm.evaluation.problems import load_problems
 from wm.training.checkpoint import find_checkpoint, list_checkpoints
 
+Outcomes = dict[tuple[str, int], list[PlanOutcome]]
+Logs = dict[tuple[str, int], list[dict[str, Any]]]
+
 
 @dataclass(frozen=True)
 class Finished:
@@ -115,8 +118,11 @@ def _run(
     if not complete:
         recorder.finish("FAILED")
         raise UserError(f"no run was completed; the first failure: {runs[0].title}: {runs[0].failure}")
-    with narrator.step(f"Plan with every checkpoint, {placement.planning_actors} actors", "problems") as stage:
-        outcomes, logs = _plan(complete, placement, stage)
+    outcomes: Outcomes = {}
+    logs: Logs = {}
+    if any(run.config.evaluate.grid.goal_horizons for run in complete):
+        with narrator.step(f"Plan with every checkpoint, {placement.planning_actors} actors", "problems") as stage:
+            outcomes, logs = _plan(complete, placement, stage)
     with narrator.step("Record in MLflow", "runs") as stage:
         for number, run in enumerate(complete):
             by_horizon = {h: outcomes[run.title, h] for h in run.config.evaluate.grid.goal_horizons}
@@ -144,10 +150,6 @@ def _debug(runs: Sequence[Run], stage: Stage, narrator: Narrator) -> None:
         debug_pass(run)
         stage.update(number + 1, len(first))
     narrator.say(f"{len(first)} variants train, validate and plan" if first else "nothing left to train")
-
-
-Outcomes = dict[tuple[str, int], list[PlanOutcome]]
-Logs = dict[tuple[str, int], list[dict[str, Any]]]
 
 
 def _plan(runs: Sequence[Run], placement: Placement, stage: Stage) -> tuple[Outcomes, Logs]:

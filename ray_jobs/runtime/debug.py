@@ -19,7 +19,7 @@ STEPS = 2
 
 
 def debug_pass(run: Run) -> None:
-    """Train two steps, validate, and plan once with a handful of samples. Raises UserError with the run and the reason."""
+    """Train two steps, validate, and, where the config plans, plan once with few samples. Raises UserError with the run and the reason."""
     try:
         _pass(run)
     except Exception as error:
@@ -42,6 +42,8 @@ def _pass(run: Run) -> None:
     inputs = RunInputs(config, run.inputs.root, run.inputs.encoder)
     training = inputs.training(NullReporter(), inputs.local_batches, keep_checkpoints=False)
     training.run()
+    if not config.evaluate.grid.goal_horizons:
+        return
     model = training.model.eval().requires_grad_(False)
     statistics = DataStatistics.from_json(training.facts["statistics"])
     loaded = LoadedModel(_hasty(config), inputs.encoder, model, statistics, training.facts)

@@ -20,6 +20,8 @@ def problems_file(run: Run, goal_horizon: int) -> Path:
 def ensure_problems(run: Run) -> None:
     """Draw what is missing. Raises UserError when the held-out episodes cannot give the goals, or frames differ in size."""
     config, dataset = run.config, run.inputs.dataset
+    if not config.evaluate.grid.goal_horizons:
+        return
     _check_frame_size(run)
     for goal_horizon in config.evaluate.grid.goal_horizons:
         path = problems_file(run, goal_horizon)

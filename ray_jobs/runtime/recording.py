@@ -128,9 +128,9 @@ class Recorder:
         )
         bank = inputs.dataset.probe_clips(run.config.model.history_len + 1).spread(_BANK_CLIPS, evaluate.seed)
         strip = imagined_strip(model.model, inputs.dataset, clip[0], inputs.batch(clip), bank, inputs.batch(bank))
-        horizon, outcomes = next(iter(by_horizon.items()))
-        outcome = next((o for o in outcomes if o.failure is None), None)
         pictures = {"rollout_strip": rollout_strip(strip)}
+        horizon = next(iter(by_horizon), 0)
+        outcome = next((o for o in by_horizon.get(horizon, ()) if o.failure is None), None)
         if outcome is not None:
             problem = next(p for p in load_problems(problems_file(run, horizon)) if p.id == outcome.problem)
             executed = outcome_frames(build_world(run.config.plan.world), problem, outcome.states)

@@ -58,7 +58,7 @@ class TrainConfig(Config):
 
 
 class EvaluateGrid(Config):
-    """Planning evaluations: one metric for each goal horizon, `plan/success_rate_gh5`."""
+    """Planning evaluations: one metric for each goal horizon, `plan/success_rate_gh5`; none where there is no world to plan in."""
 
     goal_horizons: tuple[PositiveInt, ...] = (5,)
 
