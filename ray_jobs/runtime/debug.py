@@ -19,7 +19,7 @@ STEPS = 2
 
 
 def debug_pass(run: Run) -> None:
-    """Train two steps, validate, and, where the config plans, plan once with few samples. Raises UserError with the run and the reason."""
+    """Train two steps, validate and, if the config plans, plan once with few samples. Raises UserError with run and reason."""
     try:
         _pass(run)
     except Exception as error:
