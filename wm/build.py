@@ -9,7 +9,16 @@ from typing import Any, assert_never
 import numpy as np
 import torch
 
-from wm.config.encoder import Dinov2EncoderConfig, EncoderConfig, TinyEncoderConfig
+from wm.config.encoder import (
+    CustomEncoderConfig,
+    Dinov2EncoderConfig,
+    Dinov3EncoderConfig,
+    EncoderConfig,
+    PrecomputedEncoderConfig,
+    ResnetEncoderConfig,
+    TinyEncoderConfig,
+    VJepa2EncoderConfig,
+)
 from wm.config.errors import UserError
 from wm.config.experiment import ExperimentConfig
 from wm.config.plan import (
@@ -26,6 +35,11 @@ from wm.config.plan import (
 from wm.contracts import Encoder, Planner, World
 from wm.data.dataset import Dataset
 from wm.data.normalization import DataStatistics
+from wm.encoders.custom import custom_encoder
+from wm.encoders.precomputed import PrecomputedEncoder
+from wm.encoders.resnet import resnet18_encoder
+from wm.encoders.vit import dinov2_encoder, dinov3_encoder, tiny_encoder
+from wm.encoders.vjepa2 import vjepa2_encoder
 from wm.envs.linear import LinearWorld
 from wm.envs.wall import WallWorld
 from wm.loaded import LoadedModel, RawPlan
@@ -39,14 +53,22 @@ from wm.training.checkpoint import find_checkpoint, load_checkpoint
 
 
 def build_encoder(config: EncoderConfig) -> Encoder:
-    """The frozen encoder. Raises UserError when its weights cannot be found."""
-    from wm.encoders.vit import dinov2_encoder, tiny_encoder
-
+    """The frozen encoder. Raises UserError when its weights cannot be found, or a custom one breaks the contract."""
     match config:
         case TinyEncoderConfig():
             return tiny_encoder(config)
         case Dinov2EncoderConfig():
             return dinov2_encoder(config)
+        case Dinov3EncoderConfig():
+            return dinov3_encoder(config)
+        case VJepa2EncoderConfig():
+            return vjepa2_encoder(config)
+        case ResnetEncoderConfig():
+            return resnet18_encoder(config)
+        case PrecomputedEncoderConfig():
+            return PrecomputedEncoder(config)
+        case CustomEncoderConfig():
+            return custom_encoder(config)
         case _:
             assert_never(config)
 

@@ -1,4 +1,4 @@
-"""What every encoder promises. A new one joins by a line in `ENCODERS`."""
+"""What every encoder promises. A new one joins by an entry in SAMPLES of tests/wm/encoders/samples.py."""
 
 from __future__ import annotations
 
@@ -7,43 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from wm.config.encoder import Dinov2EncoderConfig, TinyEncoderConfig
+from tests.wm.encoders.samples import SAMPLES, TEMPORAL, make, nudged, saved, some_frames
 from wm.contracts import Encoder
-from wm.encoders import torchvision_shim
-from wm.encoders.vit import dinov2_encoder, tiny_encoder
-
-torchvision_shim.install()  # the tests import transformers themselves
-
-SHAPE = {"image_size": 56, "patch_size": 14, "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
-
-
-def _saved(folder: Path, registers: bool) -> Path:
-    """A DINOv2 with random weights, written once as a download would lie on disk."""
-    from transformers import Dinov2Config, Dinov2Model, Dinov2WithRegistersConfig, Dinov2WithRegistersModel
-
-    place = folder / ("registers" if registers else "plain")
-    if not place.exists():
-        torch.manual_seed(0)
-        if registers:
-            network = Dinov2WithRegistersModel(Dinov2WithRegistersConfig(**SHAPE, num_register_tokens=2))
-        else:
-            network = Dinov2Model(Dinov2Config(**SHAPE))
-        network.save_pretrained(place)
-    return place
-
-
-def _dinov2(folder: Path, registers: bool) -> Encoder:
-    weights = _saved(folder, registers)
-    return dinov2_encoder(Dinov2EncoderConfig(weights=str(weights), image_size=64, encode_size=42))
-
-
-ENCODERS: dict[str, Callable[[Path], Encoder]] = {
-    "tiny": lambda folder: tiny_encoder(TinyEncoderConfig(image_size=42, hidden_size=16, depth=2)),
-    "dinov2": lambda folder: _dinov2(folder, registers=False),
-    "dinov2 with registers": lambda folder: _dinov2(folder, registers=True),
-}
 
 
 @pytest.fixture(scope="module")
@@ -51,19 +18,19 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("weights")
 
 
-@pytest.fixture(params=ENCODERS)
-def make(request: pytest.FixtureRequest, folder: Path) -> Callable[[], Encoder]:
-    return lambda: ENCODERS[request.param](folder)
+@pytest.fixture(params=SAMPLES)
+def name(request: pytest.FixtureRequest) -> str:
+    return request.param
 
 
 @pytest.fixture
-def encoder(make: Callable[[], Encoder]) -> Encoder:
-    return make()
+def again(name: str, folder: Path) -> Callable[[], Encoder]:
+    return lambda: make(name, folder)
 
 
-def some_frames(batch: int = 2, time: int = 3, height: int = 50, width: int = 70) -> Tensor:
-    shape = (batch, time, height, width, 3)
-    return torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+@pytest.fixture
+def encoder(again: Callable[[], Encoder]) -> Encoder:
+    return again()
 
 
 def test_it_is_an_encoder(encoder):
@@ -97,16 +64,34 @@ def test_training_mode_does_not_reach_it(encoder):
     assert torch.equal(encoder.encode(some_frames()), before)
 
 
-def test_the_same_frames_give_the_same_tokens(make, encoder):
+def test_autocast_does_not_reach_it(encoder):
+    """Fault: tokens would depend on the precision that the predictor is trained in."""
+    before = encoder.encode(some_frames())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(encoder.encode(some_frames()), before)
+
+
+def test_the_same_frames_give_the_same_tokens(again, encoder):
     tokens = encoder.encode(some_frames())
+    state = torch.get_rng_state()
     assert torch.equal(encoder.encode(some_frames()), tokens)
-    other = make()
+    assert torch.equal(torch.get_rng_state(), state)
+    other = again()
     assert other.fingerprint == encoder.fingerprint
     assert torch.equal(other.encode(some_frames()), tokens)
 
 
-def test_a_batch_is_its_frames(encoder):
+def test_a_batch_is_its_clips(encoder):
     """Also beyond the number of frames that are encoded at once."""
+    frames = some_frames(4, 17)
+    tokens = encoder.encode(frames)
+    for clip in (0, 3):
+        torch.testing.assert_close(tokens[clip], encoder.encode(frames[clip, None])[0], rtol=0, atol=1e-5)
+
+
+def test_a_clip_is_its_frames(name, encoder):
+    if name in TEMPORAL:
+        pytest.skip("a token of a video encoder depends on earlier frames too")
     frames = some_frames(4, 17)
     tokens = encoder.encode(frames)
     for clip, frame in ((0, 0), (0, 16), (3, 12), (3, 16)):
@@ -114,10 +99,37 @@ def test_a_batch_is_its_frames(encoder):
         torch.testing.assert_close(tokens[clip, frame], alone[0, 0], rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("changed", range(1, 6))
+def test_no_later_frame_leaks_in(encoder, changed):
+    """Fault: a window that is centred on its frame, or tokens of a tubelet whose second frame is the next."""
+    frames = some_frames(2, 6)
+    perturbed = frames.clone()
+    perturbed[:, changed:] = 255 - perturbed[:, changed:]
+    before, after = encoder.encode(frames), encoder.encode(perturbed)
+    assert torch.equal(before[:, :changed], after[:, :changed])
+    assert not torch.equal(before[:, changed], after[:, changed])
+
+
+def test_what_comes_after_is_not_needed(encoder):
+    frames = some_frames(2, 6)
+    tokens = encoder.encode(frames)
+    for length in range(1, 6):
+        torch.testing.assert_close(encoder.encode(frames[:, :length]), tokens[:, :length], rtol=0, atol=1e-5)
+
+
+def test_no_clip_leaks_into_another(encoder):
+    """Fault: windows cut from all frames of a batch in a row, whose first would reach into the clip before."""
+    frames = some_frames(3, 4)
+    perturbed = frames.clone()
+    perturbed[[0, 2]] = 255 - perturbed[[0, 2]]
+    assert torch.equal(encoder.encode(frames)[1], encoder.encode(perturbed)[1])
+
+
 def test_frames_matter(encoder):
     tokens = encoder.encode(some_frames())
     assert not torch.equal(tokens[0, 0], tokens[0, 1])
-    assert (tokens[0, 0, 1:] - tokens[0, 0, :1]).abs().amax(dim=-1).min() > 0  # patches differ from one another
+    if tokens.shape[2] > 1:  # patches differ from one another
+        assert (tokens[0, 0, 1:] - tokens[0, 0, :1]).abs().amax(dim=-1).min() > 0
 
 
 def test_frames_are_left_as_they_were(encoder):
@@ -129,3 +141,24 @@ def test_frames_are_left_as_they_were(encoder):
 def test_only_uint8_frames_are_taken(encoder):
     with pytest.raises(TypeError, match="uint8"):
         encoder.encode(some_frames().float())
+
+
+def test_the_fingerprint_follows_every_setting_that_changes_tokens(name, encoder, folder):
+    frames, changes = some_frames(1, 2), SAMPLES[name].changes
+    assert changes
+    others = [make(name, folder, **change) for change in changes]
+    assert len({encoder.fingerprint, *(other.fingerprint for other in others)}) == 1 + len(changes)
+    tokens = encoder.encode(frames)
+    for other in others:
+        moved = other.encode(frames)
+        assert moved.shape != tokens.shape or not torch.equal(moved, tokens)
+
+
+def test_the_fingerprint_follows_the_weights(name, encoder, folder, tmp_path):
+    network = SAMPLES[name].network
+    if network is None:
+        pytest.skip("it reads no weights")
+    other = make(name, folder, weights=nudged(saved(network, folder), tmp_path / "nudged"))
+    assert other.fingerprint != encoder.fingerprint
+    moved = make(name, folder, weights=Path(str(saved(network, folder)) + "/"))
+    assert moved.fingerprint == encoder.fingerprint

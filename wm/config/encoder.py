@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from wm.config.base import Config, NonNegativeInt, PositiveInt
 
 
-class TinyEncoderConfig(Config):
+class _Encoder(Config):
+    @property
+    def looks_back(self) -> bool:
+        """Whether a frame's tokens depend on frames before it; its token store is then kept per frameskip."""
+        return False
+
+
+class TinyEncoderConfig(_Encoder):
     """The DINOv2 architecture, small, with seeded random weights: runs anywhere, downloads nothing."""
 
     kind: Literal["tiny"] = "tiny"
@@ -29,19 +36,135 @@ class TinyEncoderConfig(Config):
         return self
 
 
-class Dinov2EncoderConfig(Config):
-    """DINOv2 through transformers.
+class Dinov2EncoderConfig(_Encoder):
+    """DINOv2 through transformers, with or without registers.
 
     Args:
-        weights: a hub id or a local folder with config.json and weights.
+        weights: a hub id (facebook/dinov2-small, -base, -large, dinov2-with-registers-small, ...) or a local folder with
+            config.json and weights.
         image_size: frames are resized and centre-cropped to this, as the reference does.
         encode_size: then resized to this before the network; 196 gives 14 x 14 patches.
+        tokens: `patch` tokens, or the `cls` token alone: one token a frame.
     """
 
     kind: Literal["dinov2"] = "dinov2"
     weights: str = "facebook/dinov2-small"
     image_size: PositiveInt = 224
     encode_size: PositiveInt = 196
+    tokens: Literal["patch", "cls"] = "patch"
 
 
-EncoderConfig = Annotated[Dinov2EncoderConfig | TinyEncoderConfig, Field(discriminator="kind")]
+class Dinov3EncoderConfig(_Encoder):
+    """DINOv3 (ViT) through transformers; its register tokens are dropped.
+
+    Args:
+        weights: a hub id (facebook/dinov3-vits16-pretrain-lvd1689m, -vitb16-, -vitl16-) or a local folder.
+        image_size: frames are resized and centre-cropped to this; 224 gives 14 x 14 patches.
+        tokens: `patch` tokens, or the `cls` token alone.
+    """
+
+    kind: Literal["dinov3"] = "dinov3"
+    weights: str = "facebook/dinov3-vits16-pretrain-lvd1689m"
+    image_size: PositiveInt = 224
+    tokens: Literal["patch", "cls"] = "patch"
+
+
+class _CroppedEncoder(_Encoder):
+    image_size: PositiveInt
+    resize_size: PositiveInt
+
+    @model_validator(mode="after")
+    def _crop_fits(self) -> Self:
+        if self.resize_size < self.image_size:
+            raise ValueError(f"resize_size ({self.resize_size}) must be at least image_size ({self.image_size})")
+        return self
+
+
+class VJepa2EncoderConfig(_CroppedEncoder):
+    """V-JEPA 2's video encoder through transformers. It sees both ways in time, so each frame gets a window that ends at it.
+
+    Args:
+        weights: a hub id (facebook/vjepa2-vitl-fpc64-256, -vith-fpc64-256, -vitg-fpc64-256) or a local folder.
+        mode: `frame`: each frame alone, repeated to fill a tubelet, as V-JEPA 2-AC does; also what planning from one frame
+            sees. `video`: the last `window` frames, at the frameskip of the clip; before the first the first is repeated.
+        window: frames of a video window, a multiple of the tubelet size (2).
+        image_size: what the network sees; 256 gives 16 x 16 patches.
+        resize_size: the shorter side before the centre crop. 256 keeps the borders, as V-JEPA 2-AC does; 292 is the crop of
+            the published video classifiers.
+    """
+
+    kind: Literal["vjepa2"] = "vjepa2"
+    weights: str = "facebook/vjepa2-vitl-fpc64-256"
+    mode: Literal["frame", "video"] = "frame"
+    window: PositiveInt = 4
+    image_size: PositiveInt = 256
+    resize_size: PositiveInt = 256
+
+    @property
+    def looks_back(self) -> bool:
+        return self.mode == "video"
+
+
+class ResnetEncoderConfig(_CroppedEncoder):
+    """ResNet-18, a baseline from supervised ImageNet, through transformers.
+
+    Args:
+        weights: a hub id or a local folder.
+        tokens: `pooled`: one token a frame, the mean over the last feature map, DINO-WM's baseline; `patch`: that map's 7 x 7
+            places as tokens.
+        image_size: what the network sees, a multiple of 32.
+        resize_size: the shorter side before the centre crop; 224 keeps the borders, 256 is the published evaluation.
+    """
+
+    kind: Literal["resnet18"] = "resnet18"
+    weights: str = "microsoft/resnet-18"
+    tokens: Literal["pooled", "patch"] = "pooled"
+    image_size: PositiveInt = 224
+    resize_size: PositiveInt = 224
+
+
+class PrecomputedEncoderConfig(_Encoder):
+    """No network: tokens come with the data (`data.sources.X.kind: precomputed`). Trains and evaluates latents; cannot plan.
+
+    Args:
+        provenance: which encoder and preprocessing made the features, in words: it stands for their weights, so that features
+            of two encoders are never taken for one.
+        dim: D of a token.
+        grid: patches down and across; (1, 1) is one token a frame.
+    """
+
+    kind: Literal["precomputed"] = "precomputed"
+    provenance: Annotated[str, Field(min_length=1)]
+    dim: PositiveInt
+    grid: tuple[PositiveInt, PositiveInt] = (1, 1)
+
+
+class CustomEncoderConfig(_Encoder):
+    """An encoder from outside this repository that obeys `wm.contracts.Encoder`.
+
+    Args:
+        target: `package.module:Name`; Name is called with `config` as keyword arguments.
+        config: plain values; the object's fingerprint must change with whatever of them changes its tokens.
+        temporal: its tokens of a frame depend on earlier frames too.
+    """
+
+    kind: Literal["custom"] = "custom"
+    target: Annotated[str, Field(min_length=1)]
+    config: dict[str, Any] = {}
+    temporal: bool = False
+
+    @property
+    def looks_back(self) -> bool:
+        return self.temporal
+
+
+EncoderConfig = Annotated[
+    Dinov2EncoderConfig
+    | TinyEncoderConfig
+    | Dinov3EncoderConfig
+    | VJepa2EncoderConfig
+    | ResnetEncoderConfig
+    | PrecomputedEncoderConfig
+    | CustomEncoderConfig,
+    Field(discriminator="kind"),
+]

@@ -180,6 +180,8 @@ def _build(annotation: Any, own: list[_Entry], under: _Entries, path: str) -> An
     if item is not None:
         if own:
             raise UserError(f"{path}: expected named entries, got {own[-1].value!r} (in the {own[-1].layer})")
+        if item is Any:  # plain values of whatever depth: `config` of a custom class
+            return _nested(under, path)
         names = sorted({key.split(".", 1)[0] for key in under})
         return {name: _build(item, *_below(under, name), f"{path}.{name}") for name in names}
     if under:
@@ -217,6 +219,21 @@ def _build_kind(classes: dict[str, type[Config]], own: list[_Entry], under: _Ent
             )
     kept["kind"] = [_Entry(0, "", kind, 0)]
     return _build_section(chosen, kept, f"{path}.")
+
+
+def _nested(entries: _Entries, path: str) -> dict[str, Any]:
+    """Flat paths as the tree they were."""
+    tree: dict[str, Any] = {}
+    for key, found in sorted(entries.items()):
+        *parents, leaf = key.split(".")
+        node = tree
+        for step in parents:
+            below: Any = node.setdefault(step, {})
+            if not isinstance(below, dict):
+                raise UserError(f"{path}.{key}: is set below a single value (in the {found[-1].layer})")
+            node = cast(dict[str, Any], below)
+        node[leaf] = found[-1].value
+    return tree
 
 
 @cache

@@ -1,76 +1,61 @@
-"""A frozen DINOv2 through transformers: pretrained from a hub id or folder, or small and seeded."""
+"""Frozen image ViTs through transformers: DINOv2 and DINOv3, pretrained or small and seeded."""
 
 from __future__ import annotations
 
-import hashlib
-import os
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from wm.config.encoder import Dinov2EncoderConfig, TinyEncoderConfig
-from wm.config.errors import UserError
+from wm.config.encoder import Dinov2EncoderConfig, Dinov3EncoderConfig, TinyEncoderConfig
 from wm.encoders import torchvision_shim
-from wm.encoders.preprocess import preprocess
+from wm.encoders.frozen import FrozenEncoder, check_multiple
+from wm.encoders.preprocess import preprocess, preprocess_imagenet
+from wm.encoders.pretrained import DINOV2, DINOV3, load_pretrained
 
 _FILTER_GAIN = 5.0  # of the tiny encoder's patch filters over transformers' initial scale
-_CHUNK = 64  # images at once: bounds memory whatever the batch
+# The same weights compute something else with other heads: what tensors do not show belongs to the fingerprint too.
+_UNSEEN = ("num_attention_heads", "hidden_act", "layer_norm_eps")
 
 
-class FrozenVit(nn.Module):
-    """Patch tokens after the final norm (x_norm_patchtokens), CLS and registers dropped.
+class FrozenVit(FrozenEncoder):
+    """Tokens after the final norm: those of the patches (x_norm_patchtokens), CLS and registers dropped, or CLS alone.
 
-    Attributes:
-        dim: D. grid: patches down and across. fingerprint: sha256 of weights and preprocessing.
+    Args:
+        prepare: uint8 (N, H, W, 3) -> the network's input (N, 3, S, S).
+        encode_size: S, side of the network's input.
+        facts: names preprocessing and shape in the fingerprint.
     """
 
-    def __init__(self, network: nn.Module, image_size: int, encode_size: int) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        network: nn.Module,
+        prepare: Callable[[Tensor], Tensor],
+        encode_size: int,
+        tokens: Literal["patch", "cls"],
+        facts: str,
+    ) -> None:
         config: Any = network.config
-        if encode_size % config.patch_size:
-            raise UserError(
-                f"encoder.encode_size: {encode_size} is not a multiple of the patch size {config.patch_size}"
-            )
-        self.network = network
-        self.image_size = image_size
-        self.encode_size = encode_size
-        self.dim: int = config.hidden_size
-        self.grid = (encode_size // config.patch_size,) * 2
         self.num_prefix_tokens = 1 + int(getattr(config, "num_register_tokens", 0))
-        self.requires_grad_(False)
-        self.eval()
-        self.fingerprint = self._fingerprint()
-
-    def train(self, mode: bool = True) -> FrozenVit:
-        """Stays in evaluation mode: it is frozen."""
-        return super().train(False)
-
-    @torch.no_grad()
-    def encode(self, frames: Tensor) -> Tensor:
-        """uint8 (B, T, H, W, 3) -> float32 tokens (B, T, P, D)."""
-        batch, time = frames.shape[:2]
-        device = next(self.network.parameters()).device
-        flat = frames.flatten(0, 1)
-        tokens = torch.cat([self._tokens(chunk.to(device)) for chunk in flat.split(_CHUNK)])
-        return tokens.unflatten(0, (batch, time))
+        grid = (encode_size // config.patch_size,) * 2 if tokens == "patch" else (1, 1)
+        super().__init__(network, config.hidden_size, grid, facts if tokens == "patch" else f"{facts}/{tokens}")
+        self.kept = slice(self.num_prefix_tokens, None) if tokens == "patch" else slice(1)
+        self.prepare = prepare
 
     def _tokens(self, frames: Tensor) -> Tensor:
-        images = preprocess(frames, self.image_size, self.encode_size)
-        return self.network(pixel_values=images).last_hidden_state[:, self.num_prefix_tokens :]
+        return self.network(pixel_values=self.prepare(frames)).last_hidden_state[:, self.kept]
 
-    def _fingerprint(self) -> str:
-        config: Any = self.network.config
-        # The same weights compute something else with other heads: what tensors do not show belongs to it too.
-        unseen = "/".join(
-            str(getattr(config, key, None)) for key in ("num_attention_heads", "hidden_act", "layer_norm_eps")
-        )
-        digest = hashlib.sha256(f"{self.image_size}/{self.encode_size}/{unseen}".encode())
-        for name, value in sorted(self.network.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()[:16]
+
+def _dino_wm_vit(
+    network: nn.Module, image_size: int, encode_size: int, tokens: Literal["patch", "cls"] = "patch"
+) -> FrozenVit:
+    """A ViT behind DINO-WM's own transform."""
+    check_multiple("encode_size", encode_size, _config(network).patch_size, "patch size")
+    facts = f"{image_size}/{encode_size}/{_values(network, *_UNSEEN)}"
+    prepare = partial(preprocess, image_size=image_size, encode_size=encode_size)
+    return FrozenVit(network, prepare, encode_size, tokens, facts)
 
 
 def tiny_encoder(config: TinyEncoderConfig) -> FrozenVit:
@@ -96,37 +81,26 @@ def tiny_encoder(config: TinyEncoderConfig) -> FrozenVit:
     filters: Any = network.embeddings.patch_embeddings.projection.weight
     with torch.no_grad():
         filters.sub_(filters.mean(dim=(1, 2, 3), keepdim=True)).mul_(_FILTER_GAIN)
-    return FrozenVit(network, config.image_size, config.image_size)
+    return _dino_wm_vit(network, config.image_size, config.image_size)
 
 
 def dinov2_encoder(config: Dinov2EncoderConfig) -> FrozenVit:
     """Pretrained DINOv2, in float32. Raises UserError with three ways out when weights are not found, or not whole."""
-    torchvision_shim.install()
-    from safetensors import SafetensorError
-    from transformers import AutoModel
-
-    local = Path(config.weights).expanduser()
-    looked = f"the folder {local.resolve()}" if local.is_dir() else f"the hub's cache for '{config.weights}'"
-    try:
-        network, loaded = AutoModel.from_pretrained(
-            str(local) if local.is_dir() else config.weights,
-            local_files_only=local.is_dir() or _is_offline(),
-            use_safetensors=True,
-            dtype=torch.float32,  # else the file's own, and tokens of half precision
-            output_loading_info=True,
-        )
-        if loaded["missing_keys"]:  # transformers fills them with random numbers and goes on
-            missing = sorted(loaded["missing_keys"])
-            raise ValueError(f"{len(missing)} of its weights are missing, as {missing[0]}")
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        reason = str(error).splitlines()[0][:160]
-        raise UserError(
-            f"encoder.weights: no DINOv2 found in {looked} ({reason}). Ways out: encoder.weights=FOLDER with config.json "
-            f"and model.safetensors; download it where there is a network (HF_ENDPOINT sets a mirror) and copy the cache "
-            f"(HF_HOME); or encoder.kind=tiny, which needs none"
-        ) from error
-    return FrozenVit(network, config.image_size, config.encode_size)
+    return _dino_wm_vit(load_pretrained(config.weights, DINOV2), config.image_size, config.encode_size, config.tokens)
 
 
-def _is_offline() -> bool:
-    return os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on")
+def dinov3_encoder(config: Dinov3EncoderConfig) -> FrozenVit:
+    """Pretrained DINOv3 ViT, in float32, on ImageNet-normalised images. Raises UserError as `dinov2_encoder`."""
+    network = load_pretrained(config.weights, DINOV3)
+    size = config.image_size
+    check_multiple("image_size", size, _config(network).patch_size, "patch size")
+    facts = f"imagenet {size}/{_values(network, *_UNSEEN, 'rope_theta')}"
+    return FrozenVit(network, partial(preprocess_imagenet, image_size=size), size, config.tokens, facts)
+
+
+def _config(network: nn.Module) -> Any:
+    return network.config
+
+
+def _values(network: nn.Module, *names: str) -> str:
+    return "/".join(str(getattr(network.config, name, None)) for name in names)
