@@ -104,7 +104,8 @@ class RunClips:
 
     def read(self, step: int, rank: int = 0, num_ranks: int = 1) -> Arrays:
         """One rank's part of the global batch at `step`."""
-        return self.dataset.reader.read(self.schedule.shard(step, rank, num_ranks))
+        refs = self.schedule.shard(step, rank, num_ranks)
+        return self.dataset.reader.read(refs, images=self.config.trains_on_images)
 
 
 class RunInputs:
@@ -126,8 +127,8 @@ class RunInputs:
             yield self.encode(to_batch(self.clips.read(step)))
 
     def encode(self, batch: Batch) -> Batch:
-        """Tokens in place of pixels, where the batch holds pixels."""
-        return encoded(self.encoder, batch)
+        """A training batch with tokens in place of pixels; the pixels stay beside them where a decoder learns from them."""
+        return encoded(self.encoder, batch, keep_images=self.config.trains_on_images)
 
     def validator(self) -> Validator:
         """On the same clips for every variant of one data set. Raises UserError when episodes are too short."""
@@ -143,7 +144,7 @@ class RunInputs:
 
     def batch(self, refs: list[ClipRef]) -> Batch:
         """Clips by reference, as tokens."""
-        return self.encode(to_batch(self.dataset.reader.read(refs)))
+        return encoded(self.encoder, to_batch(self.dataset.reader.read(refs)))
 
     def training(
         self,
@@ -174,11 +175,12 @@ class RunInputs:
         )
 
 
-def encoded(encoder: Encoder, batch: Batch) -> Batch:
-    """The batch with tokens in place of pixels."""
+def encoded(encoder: Encoder, batch: Batch, keep_images: bool = False) -> Batch:
+    """The batch with tokens in place of pixels, and on request the pixels as its images."""
     if not batch.obs.is_pixels:
         return batch
-    return replace(batch, obs=replace(batch.obs, visual=encoder.encode(batch.obs.visual)))
+    observation = replace(batch.obs, visual=encoder.encode(batch.obs.visual))
+    return replace(batch, obs=observation, images=batch.obs.visual if keep_images else batch.images)
 
 
 def pick_device(wanted: Literal["auto", "cpu", "cuda"]) -> torch.device:

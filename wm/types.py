@@ -69,6 +69,7 @@ class Batch:
         state: normalised state (B, T, S), or None when no clip of the batch has one.
         has_state: (B,) bool.
         weights: (B,) weight of each clip in every loss.
+        images: uint8 (B, T, H, W, 3) beside the tokens, where an image decoder is trained.
     """
 
     obs: Observation
@@ -77,6 +78,7 @@ class Batch:
     state: Tensor | None
     has_state: Tensor
     weights: Tensor
+    images: Tensor | None = None
 
     @property
     def num_clips(self) -> int:
@@ -96,6 +98,7 @@ class Batch:
             state=None if self.state is None else change(self.state),
             has_state=change(self.has_state),
             weights=change(self.weights),
+            images=None if self.images is None else change(self.images),
         )
 
     def to(self, device: torch.device) -> Batch:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from tests.golden.case import GOLDEN, Check, load_case
 from tests.golden.data import check_dataset_slicing, check_preprocessor
+from tests.golden.decoders import check_decoder_loss, check_metrics_image, check_transposed_conv, check_vqvae
 from tests.golden.models import check_embed, check_encode, check_loss, check_predictor, check_rollout
 from tests.golden.planners import check_cem, check_gradient, check_objective
 from tests.golden.worlds import check_metrics_success, check_wall, check_wall_edge
@@ -29,6 +30,10 @@ CHECKS: dict[str, Check] = {
     "gd": check_gradient,
     "dataset_slicing": check_dataset_slicing,
     "preprocessor": check_preprocessor,
+    "decoder_vqvae": check_vqvae,
+    "decoder_transposed_conv": check_transposed_conv,
+    "loss_concat1_decoder": check_decoder_loss,
+    "metrics_image": check_metrics_image,
     "metrics_success": check_metrics_success,
     "wall_fixed": check_wall,
     "wall_random": check_wall,
@@ -39,7 +44,7 @@ CHECKS: dict[str, Check] = {
 def check_for(name: str, checks: dict[str, Check] = CHECKS) -> Check | None:
     """The check of a case by its name, or None."""
     fitting = [key for key in checks if name == key or name.startswith(f"{key}_")]
-    return checks[max(fitting, key=len)] if fitting and not name.endswith("_decoder") else None
+    return checks[max(fitting, key=len)] if fitting else None
 
 
 class Result(NamedTuple):

@@ -12,6 +12,7 @@ import torch
 
 from tests.wm.data.samples import encoder, inputs, same, train, trained, user_error
 from wm.data.token_files import TokenFiles
+from wm.data.wall_single import WallSingleEpisode
 from wm.training.checkpoint import find_checkpoint, load_checkpoint
 from wm.training.reporter import NullReporter
 from wm.training_run import RunFolder, pick_device
@@ -161,6 +162,41 @@ def test_stored_tokens_train_as_online_ones_do(tmp_path: Path) -> None:
     torch.testing.assert_close(first.obs.visual, second.obs.visual, rtol=0, atol=2e-3)  # float16
     assert torch.equal(first.actions, second.actions)
     stored.training(NullReporter(), stored.local_batches, keep_checkpoints=False).run()
+
+
+DECODER = {"kind": "vqvae", "channel": 4, "num_blocks": 0, "block_channels": 4}
+
+
+@pytest.mark.parametrize("tokens", ["online", "store"])
+def test_a_decoder_trains_on_the_frames_of_its_clips(tmp_path: Path, tokens: str) -> None:
+    run = inputs(tmp_path, data__tokens=tokens, model__decoder=DECODER)
+    for store in run.dataset.stores.values():
+        list(store.write(encoder(), store.missing()))  # type: ignore[attr-defined]
+    batch = next(run.local_batches(1))
+    assert not batch.obs.is_pixels
+    assert batch.images is not None
+    assert batch.images.dtype == torch.uint8
+    refs = run.clips.schedule.batch(0, 1)
+    for images, ref in zip(batch.images, refs, strict=True):
+        frames = run.dataset.sources["wall"].episode(ref.episode).frames(ref.frame_indices)
+        assert torch.equal(images, torch.from_numpy(frames))
+    assert run.batch(list(refs)).images is None  # validation needs none
+    assert batch.to(torch.device("meta")).images.is_meta  # type: ignore[union-attr]
+
+
+def test_without_a_decoder_no_pixel_is_read_beside_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = inputs(tmp_path, data__tokens="store")
+    store = run.dataset.stores["wall"]
+    list(store.write(encoder(), store.missing()))  # type: ignore[attr-defined]
+
+    def refuse(*given: object) -> None:
+        raise AssertionError("frames were read")
+
+    monkeypatch.setattr(WallSingleEpisode, "frames", refuse)
+    assert next(run.local_batches(0)).images is None
+    watched = inputs(tmp_path, data__tokens="store", model__decoder=DECODER)
+    with pytest.raises(AssertionError, match="frames were read"):
+        next(watched.local_batches(0))
 
 
 def test_device() -> None:

@@ -8,6 +8,7 @@ from pydantic import model_validator
 
 from wm.config.base import Config, NonNegativeInt
 from wm.config.data import DataConfig
+from wm.config.decoder import NoDecoder
 from wm.config.encoder import Dinov2EncoderConfig, EncoderConfig
 from wm.config.model import DinoWmConfig, NoProprio
 from wm.config.plan import PlanConfig
@@ -33,6 +34,11 @@ class ExperimentConfig(Config):
     def clip_num_frames(self) -> int:
         """Frames of a training clip: history and the frames that the loss predicts."""
         return self.model.history_len + self.train.rollout_horizon
+
+    @property
+    def trains_on_images(self) -> bool:
+        """Whether batches carry frames beside tokens: an image decoder learns from them."""
+        return not isinstance(self.model.decoder, NoDecoder)
 
     @property
     def longest_horizon(self) -> int:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from wm.config.base import Config, Fraction, PositiveInt
+from wm.config.decoder import DecoderConfig, NoDecoder
 from wm.config.masking import MaskingConfig, NoMasking
 from wm.config.terms import (
     AlignmentConfig,
@@ -111,6 +112,7 @@ class DinoWmConfig(Config):
         history_len: past frames the predictor sees, H.
         concat: `channel` puts proprio and action into every patch token's channels; `token` gives each a token beside them.
         terms: loss terms from outside, by name.
+        decoder: draws pictures from detached latents; it changes nothing of the world model.
     """
 
     kind: Literal["dino_wm"] = "dino_wm"
@@ -129,6 +131,7 @@ class DinoWmConfig(Config):
     temporal_dynamics: TemporalDynamicsConfig = NoTemporalDynamics()
     variance: VarianceConfig = NoVariance()
     terms: dict[str, CustomTerm] = {}
+    decoder: DecoderConfig = NoDecoder()
 
     @property
     def keeps_proprio(self) -> bool:

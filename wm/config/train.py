@@ -20,6 +20,7 @@ class OptimizerConfig(Config):
     predictor_lr: PositiveFloat = 5e-4
     embedding_lr: PositiveFloat = 5e-4  # action and proprio embeddings
     head_lr: PositiveFloat = 5e-4  # projection, and what loss terms learn
+    decoder_lr: PositiveFloat = 3e-4  # without weight decay: Adam, as the reference
     schedule: ScalarSchedule = ConstantSchedule()
     weight_decay: NonNegativeFloat = 0.01
     grad_clip_norm: PositiveFloat | None = None

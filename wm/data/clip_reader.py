@@ -27,20 +27,25 @@ class ClipReader:
         self.stores = stores
         self.statistics = statistics
 
-    def read(self, refs: Sequence[ClipRef]) -> Arrays:
+    def read(self, refs: Sequence[ClipRef], images: bool = False) -> Arrays:
         """`visual` (B, T, ...), `actions` (B, T, A F), `proprio`, `state` (B, T, .), `has_actions`, `has_state` (B,).
 
         Vectors are normalised; absent ones are zeros (proprio and state are left out when no source has them).
+
+        Args:
+            images: where tokens are read, also read the frames themselves: `images` (B, T, H, W, 3) uint8.
         """
-        clips = [self._read_one(ref) for ref in refs]
+        clips = [self._read_one(ref, images) for ref in refs]
         return {key: np.stack([clip[key] for clip in clips]) for key in clips[0]}
 
-    def _read_one(self, ref: ClipRef) -> Arrays:
+    def _read_one(self, ref: ClipRef, images: bool) -> Arrays:
         episode = self.sources[ref.source].episode(ref.episode)
         frames = ref.frame_indices
         store = self.stores.get(ref.source)
         visual = episode.frames(frames) if store is None else store.read(ref.episode, frames)
         clip: Arrays = {"visual": visual}
+        if images and store is not None:
+            clip["images"] = episode.frames(frames)
         clip["actions"], clip["has_actions"] = self._actions(ref, episode.actions)
         for key, values, statistics in (
             ("proprio", episode.proprio, self.statistics.proprio),
@@ -89,4 +94,5 @@ def to_batch(arrays: Mapping[str, np.ndarray]) -> Batch:
         state=tensor("state"),
         has_state=torch.zeros(clips, dtype=torch.bool) if has_state is None else has_state,
         weights=torch.ones(clips),
+        images=tensor("images"),
     )

@@ -28,6 +28,7 @@ from wm.losses.prediction import latent_errors, prediction_loss
 from wm.losses.ranks import ALONE, Alone, weighted_mean
 from wm.losses.reconstruction import reconstruction_loss
 from wm.losses.variance import variance_loss
+from wm.models.decoder import target_images
 from wm.types import Batch, LossTerms
 
 if TYPE_CHECKING:
@@ -99,6 +100,10 @@ def loss_terms(model: WorldModel, forward: Forward, progress: float) -> LossTerm
     if not isinstance(config.variance, NoVariance):
         value = variance_loss(model.visual(forward.content), config.variance.target)
         add("variance_loss", value, value_at(config.variance.weight, progress))
+    if model.decoder is not None and model.decoder_loss is not None:
+        found = decoder_losses(model, forward)
+        parts |= {f"{name}_reconstructed": value for name, value in found.items()}
+        weighted["decoder_loss_reconstructed"] = found["decoder_loss"]
     for name, term in model.terms.items():
         add(f"{name}_loss", term(model, forward), value_at(config.terms[name].weight, progress))
     return LossTerms(weighted, {name: value.detach() for name, value in parts.items()})
@@ -180,3 +185,12 @@ def temporal_dynamics_loss(model: WorldModel, forward: Forward) -> Float[Tensor,
     actions = model.action_embedding(batch.actions[:, : aligned.shape[1]], batch.has_actions)
     predicted = model.transition_head(aligned[:, :-1], actions[:, :-1])
     return vector_loss(predicted, aligned[:, 1:], batch.weights, forward.ranks)
+
+
+def decoder_losses(model: WorldModel, forward: Forward) -> dict[str, Tensor]:
+    """What the decoder learns from: pictures of every encoded frame, its latent detached."""
+    if forward.batch.images is None or model.decoder is None or model.decoder_loss is None:
+        raise ValueError("a model with a decoder is trained on batches with images")
+    images = target_images(forward.batch.images, model.decoder.image_size)
+    visual = model.visual(forward.content)
+    return model.decoder_loss(model.decoder, visual, images, forward.batch.weights, forward.ranks)

@@ -14,11 +14,13 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from wm.config.decoder import NoDecoder
 from wm.config.errors import UserError, nearest
 from wm.config.masking import NoMasking
 from wm.config.model import DinoWmConfig, EmbeddedProprio, NoProjection
 from wm.config.terms import NoAlignment, NoReconstruction, NoTemporalDynamics
 from wm.losses.ranks import ALONE, Alone
+from wm.models.decoder import DecoderLoss, build_decoder
 from wm.models.embedding import VectorEmbedding, tile
 from wm.models.heads import TransitionHead
 from wm.models.masking import TokenMasking
@@ -65,6 +67,10 @@ class WorldModel(nn.Module):
         self.state_indices = self._state_indices(state_names)
         self._build_heads()
         self.terms = nn.ModuleDict()
+        # Its random numbers are its own: with or without a decoder, the world model is the same one and trains the same.
+        with torch.random.fork_rng(devices=[]):
+            self.decoder = build_decoder(config.decoder, self.visual_dim, tokens_per_frame)
+        self.decoder_loss = None if isinstance(config.decoder, NoDecoder) else DecoderLoss(config.decoder)
 
     # -- latents ------------------------------------------------------------------------------------------------------
 

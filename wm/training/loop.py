@@ -27,7 +27,7 @@ from wm.training.checkpoint import (
     save_checkpoint,
 )
 from wm.training.ema import WeightAverage
-from wm.training.optimizer import build_optimizer, set_rates
+from wm.training.optimizer import build_optimizer, clipped_apart, set_rates
 from wm.types import Batch
 
 LOG_EVERY_STEPS = 20
@@ -170,7 +170,8 @@ class Training:
     def _clip_gradients(self) -> None:
         norm = self.config.optimizer.grad_clip_norm
         if norm is not None:
-            nn.utils.clip_grad_norm_(self.model.parameters(), norm)
+            for parameters in clipped_apart(self.model):
+                nn.utils.clip_grad_norm_(parameters, norm)
 
     def _evaluated_model(self) -> WorldModel:
         """The model with averaged weights when there are some."""

@@ -19,6 +19,7 @@ RATE_OF_PART = {
     "transition_head": "head_lr",
     "masking": "head_lr",
     "terms": "head_lr",
+    "decoder": "decoder_lr",
 }
 
 
@@ -32,11 +33,23 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Ad
         groups.setdefault(part, []).append(parameter)
     return torch.optim.AdamW(
         [
-            {"params": parameters, "lr": (rate := getattr(config, RATE_OF_PART[part])), "base_lr": rate, "name": part}
+            {
+                "params": parameters,
+                "lr": (rate := getattr(config, RATE_OF_PART[part])),
+                "base_lr": rate,
+                "name": part,
+                "weight_decay": 0.0 if part == "decoder" else config.weight_decay,
+            }
             for part, parameters in groups.items()
-        ],
-        weight_decay=config.weight_decay,
+        ]
     )
+
+
+def clipped_apart(model: nn.Module) -> list[list[nn.Parameter]]:
+    """Parameters in sets whose gradient norms are clipped each on its own: a decoder must not scale the world model's gradient."""
+    named = list(model.named_parameters())
+    sets = [[p for name, p in named if name.startswith("decoder.") == decoders] for decoders in (False, True)]
+    return [parameters for parameters in sets if parameters]
 
 
 def set_rates(optimizer: torch.optim.Optimizer, config: OptimizerConfig, progress: float) -> None:
