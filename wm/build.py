@@ -8,6 +8,7 @@ from typing import Any, assert_never
 
 import numpy as np
 import torch
+from torch import nn
 
 from wm.config.encoder import (
     CustomEncoderConfig,
@@ -32,6 +33,8 @@ from wm.config.plan import (
     WallWorldConfig,
     WorldConfig,
 )
+from wm.config.target import call_target
+from wm.config.terms import CustomTerm
 from wm.contracts import Encoder, Planner, World
 from wm.data.dataset import Dataset
 from wm.data.normalization import DataStatistics
@@ -135,7 +138,7 @@ def build_model(config: ExperimentConfig, facts: dict[str, Any]) -> WorldModel:
     if facts["action_dim"] == 0:
         raise UserError("data.sources: no source has actions; a world model needs some")
     torch.manual_seed(config.seed)
-    return WorldModel(
+    model = WorldModel(
         config.model,
         token_dim=facts["token_dim"],
         tokens_per_frame=facts["tokens_per_frame"],
@@ -144,6 +147,22 @@ def build_model(config: ExperimentConfig, facts: dict[str, Any]) -> WorldModel:
         state_names=statistics.state_names,
         rollout_horizon=config.train.rollout_horizon,
     )
+    model.add_terms({name: _build_term(model, name, term) for name, term in config.model.terms.items()})
+    return model
+
+
+def _build_term(model: WorldModel, name: str, config: CustomTerm) -> nn.Module:
+    path = f"model.terms.{name}.target"
+    # Random numbers of its own: with or without it the rest of the model starts from the same weights and trains on the same draws.
+    with torch.random.fork_rng(devices=[]):
+        term = call_target(config.target, path, config.config, model)
+    if not isinstance(term, nn.Module):
+        raise UserError(f"{path}: {config.target} must make an nn.Module, got {type(term).__name__}")
+    if any(part is model for part in term.modules()):
+        raise UserError(
+            f"{path}: {config.target} keeps the model as a part of itself; take what is needed from it instead"
+        )
+    return term
 
 
 def load(path: str | Path, device: str = "cpu") -> LoadedModel:

@@ -24,6 +24,12 @@ from wm.config.terms import (
     VarianceConfig,
 )
 
+# `<name>_loss` is what each reports.
+BUILT_IN_TERMS = (
+    *("z", "z_visual", "z_proprio", "rollout", "masked", "alignment", "reconstruction"),
+    *("latent_dynamics", "temporal_dynamics", "variance", "decoder"),
+)
+
 
 class NoProjection(Config):
     """The predictor sees raw patch tokens."""
@@ -150,6 +156,15 @@ class DinoWmConfig(Config):
             )
         if isinstance(self.alignment, NoAlignment) and not isinstance(self.temporal_dynamics, NoTemporalDynamics):
             raise ValueError("temporal_dynamics works on the aligned channels: it needs alignment.kind other than none")
+        return self
+
+    @model_validator(mode="after")
+    def _terms_have_names_of_their_own(self) -> Self:
+        for name in self.terms:
+            if not name.isidentifier() or name in BUILT_IN_TERMS:
+                raise ValueError(
+                    f"terms.{name}: a term's name must be a word of its own, not one of {', '.join(BUILT_IN_TERMS)}"
+                )
         return self
 
     @model_validator(mode="after")

@@ -32,16 +32,16 @@ def load_target(target: str, path: str) -> Any:
     return getattr(module, name)
 
 
-def call_target(target: str, path: str, settings: dict[str, Any]) -> Any:
-    """`load_target`, called with settings as keyword arguments. Raises UserError when the call fails."""
+def call_target(target: str, path: str, settings: dict[str, Any], *given: Any) -> Any:
+    """`load_target`, called with what is given and settings as keyword arguments. Raises UserError when the call fails."""
     factory = load_target(target, path)
     try:
-        return factory(**settings)
+        return factory(*given, **settings)
     except UserError:
         raise
     except Exception as error:  # the same
-        given = ", ".join(f"{key}={value!r}" for key, value in settings.items())
-        raise UserError(f"{path}: {target}({given}) failed: {_reason(error)}") from error
+        shown = ", ".join(f"{key}={value!r}" for key, value in settings.items())
+        raise UserError(f"{path}: {target}({shown}) failed: {_reason(error)}") from error
 
 
 def _reason(error: Exception) -> str:

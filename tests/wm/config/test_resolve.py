@@ -85,6 +85,8 @@ def test_a_variant_of_ones_own_is_a_yaml_file(tmp_path):
         ({"model.temporal_dynamics": "transition"}, "it needs alignment.kind other than none"),
         ({"model.concat": "token", "model.action.repeat": 2}, "concat=token has no channels to repeat"),
         ({"model.variant": "projected", "model.concat": "token"}, "projection.of must be visual"),
+        ({"model.terms.z.target": "a:B"}, "terms.z: a term's name must be a word of its own"),
+        ({"model.terms.smooth.target": "no_colon"}, "model.terms.smooth.target: String should match pattern"),
         ({"model.masking": {"kind": "tubes"}}, "unknown kind 'tubes' (in the first). Did you mean 'tube'?"),
     ],
 )
