@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: help setup demo test recovery check bench lock clean
+.PHONY: help setup demo test recovery check bench faults lock clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -27,6 +27,9 @@ check: setup ## lint, format, types, dependency direction
 
 bench: setup ## speed of the parts, on this machine
 	@$(BIN)/python -m tests.benchmarks
+
+faults: setup ## put each known fault back in a copy, and see a test fail
+	@$(BIN)/python -m tests.faults
 
 lock: ## write requirements.lock from what .venv holds
 	@sh scripts/lock.sh
