@@ -112,9 +112,22 @@ def build_objective(config: ObjectiveConfig, model: WorldModel) -> LatentObjecti
 
 
 def build_dataset(config: ExperimentConfig, root: Path, encoder_fingerprint: str) -> Dataset:
-    """Sources, split and clips; tokens come from the store unless the config says `online`."""
+    """Sources, split and clips; tokens come from the store unless the config says `online`, or from the source itself.
+
+    Raises UserError when a source's own tokens have another shape than `encoder.kind=precomputed` says.
+    """
     stored = encoder_fingerprint if config.data.tokens == "store" else None
-    return Dataset(config.data, root, stored)
+    dataset = Dataset(config.data, root, stored, config.data.clip.frameskip if config.encoder.looks_back else 1)
+    if isinstance(config.encoder, PrecomputedEncoderConfig):
+        down, across = config.encoder.grid
+        for name, source in dataset.features.items():
+            if source.token_shape != (down * across, config.encoder.dim):
+                tokens, dim = source.token_shape
+                raise UserError(
+                    f"data.sources.{name}: {tokens} tokens of {dim} channels a frame, but encoder.grid={[down, across]} and "
+                    f"encoder.dim={config.encoder.dim}"
+                )
+    return dataset
 
 
 def model_facts(config: ExperimentConfig, dataset: Dataset, encoder: Encoder) -> dict[str, Any]:

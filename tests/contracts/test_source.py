@@ -7,18 +7,26 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from tests.wm.data.samples import wall_source
+from tests.wm.data.samples import feature_source, wall_source
 from wm.contracts import Episode, Source
 
 SOURCES: dict[str, Callable[[], Source]] = {
     "wall_single": wall_source,
     "wall_single_unlabelled": lambda: wall_source(labels="none"),
     "wall_single_capped": lambda: wall_source(episodes=3),
+    "precomputed": feature_source,
+    "precomputed_unlabelled": lambda: feature_source(labels="none"),
 }
+PIXELS = [name for name in SOURCES if name.startswith("wall")]
 
 
 @pytest.fixture(params=list(SOURCES))
 def make(request: pytest.FixtureRequest) -> Callable[[], Source]:
+    return SOURCES[request.param]
+
+
+@pytest.fixture(params=PIXELS)
+def make_pixels(request: pytest.FixtureRequest) -> Callable[[], Source]:
     return SOURCES[request.param]
 
 
@@ -50,8 +58,8 @@ def test_arrays_have_a_row_for_every_step_or_are_none(make: Callable[[], Source]
                 assert np.isfinite(values).all()
 
 
-def test_frames_come_in_the_order_asked(make: Callable[[], Source]) -> None:
-    episode = make().episode(0)
+def test_frames_come_in_the_order_asked(make_pixels: Callable[[], Source]) -> None:
+    episode = make_pixels().episode(0)
     every = episode.frames(np.arange(episode.length))
     assert every.dtype == np.uint8
     assert every.shape[0] == episode.length
@@ -62,13 +70,16 @@ def test_frames_come_in_the_order_asked(make: Callable[[], Source]) -> None:
     assert episode.frames([0]).any()
 
 
-def test_frames_beyond_the_end_are_refused(make: Callable[[], Source]) -> None:
-    episode = make().episode(0)
+def test_frames_beyond_the_end_are_refused(make_pixels: Callable[[], Source]) -> None:
+    episode = make_pixels().episode(0)
     with pytest.raises(IndexError):
         episode.frames([episode.length])
 
 
-def test_two_readers_agree(make: Callable[[], Source]) -> None:
-    first, second = make(), make()
-    assert first.fingerprint == second.fingerprint
+def test_two_readers_have_one_fingerprint(make: Callable[[], Source]) -> None:
+    assert make().fingerprint == make().fingerprint
+
+
+def test_two_readers_agree(make_pixels: Callable[[], Source]) -> None:
+    first, second = make_pixels(), make_pixels()
     np.testing.assert_array_equal(first.episode(1).frames([3]), second.episode(1).frames([3]))

@@ -102,3 +102,28 @@ def test_a_pickle_is_not_tokens(tmp_path: Path) -> None:
 def test_the_same_data_elsewhere_shares_its_tokens(tmp_path: Path) -> None:
     moved = TokenFiles(tmp_path, wall_source(wall_copy(tmp_path / "moved")), encoder().fingerprint)
     assert moved.folder == make_store(tmp_path).folder
+
+
+class Running:
+    """A video encoder that can be added up by hand: a frame's token is the sum of the frames so far."""
+
+    dim, grid, fingerprint = 1, (1, 1), "running sum"
+
+    def encode(self, frames: torch.Tensor) -> torch.Tensor:
+        return frames[..., 0, 0, :1].float().cumsum(dim=1)[:, :, None]
+
+
+@pytest.mark.parametrize("stride", [1, 3, 7, STEPS + 1])
+def test_an_encoder_that_looks_back_sees_frames_a_stride_apart(tmp_path: Path, stride: int) -> None:
+    """Fault: stored tokens of a window of neighbouring frames, where a clip of this frameskip shows others."""
+    store = TokenFiles(tmp_path, wall_source(), "running sum", stride)
+    list(store.write(Running(), [2]))
+    pixels = store.source.episode(2).frames(np.arange(STEPS))[:, 0, 0, 0].astype(np.float32)
+    expected = [sum(pixels[step] for step in range(frame % stride, frame + 1, stride)) for frame in range(STEPS)]
+    np.testing.assert_array_equal(store.read(2, np.arange(STEPS))[:, 0, 0], np.array(expected, np.float16))
+
+
+def test_each_stride_has_a_folder_of_its_own(tmp_path: Path) -> None:
+    folders = {TokenFiles(tmp_path, wall_source(), "e", stride).folder for stride in (1, 2, 5)}
+    assert len(folders) == 3
+    assert TokenFiles(tmp_path, wall_source(), "e").folder in folders

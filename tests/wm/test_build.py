@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from tests.wm.data.samples import config, inputs, same, trained, user_error, wall_source
-from wm.build import build_encoder, build_model, build_planner, build_world, load, plan
+from tests.wm.data.samples import config, inputs, same, trained, user_error, wall_folder, wall_source
+from wm.build import build_dataset, build_encoder, build_model, build_planner, build_world, load, plan
 from wm.config.encoder import TinyEncoderConfig
 from wm.config.plan import CemConfig, GradientConfig, LinearWorldConfig, MppiConfig, RandomConfig, WallWorldConfig
 from wm.contracts import Encoder, Planner, World
@@ -51,6 +51,18 @@ def test_the_tiny_encoder_is_an_encoder_with_a_fingerprint_of_its_own() -> None:
     assert first.fingerprint == again.fingerprint
     for change in ({"seed": 1}, {"depth": 2}, {"image_size": 42}):
         assert build_encoder(TinyEncoderConfig(**{**small, **change})).fingerprint != first.fingerprint
+
+
+def test_only_an_encoder_that_looks_back_has_a_store_per_frameskip(tmp_path: Path) -> None:
+    """Else frameskips would share tokens of other windows, or every encoder be stored once for each."""
+
+    def folder(mode: str, frameskip: int) -> Path:
+        path = {"data__sources__wall__path": str(wall_folder()), "data__clip__frameskip": frameskip}
+        given = config(**path, encoder={"kind": "vjepa2", "mode": mode}, data__tokens="store")
+        return build_dataset(given, tmp_path, "f").stores["wall"].folder
+
+    assert folder("frame", 1) == folder("frame", 5)
+    assert folder("video", 1) != folder("video", 5)
 
 
 def test_a_plan_is_the_same_in_a_fresh_process(tmp_path: Path) -> None:

@@ -26,7 +26,26 @@ class DinoWmSourceConfig(Config):
     labels: Literal["all", "none"] = "all"
 
 
-SourceConfig = DinoWmSourceConfig
+class PrecomputedSourceConfig(Config):
+    """Features recorded as files: tokens without pixels, for `encoder.kind: precomputed` (layout: wm/data/precomputed.py).
+
+    Args:
+        path: a folder; a relative one lies under `storage.root/data`.
+        episodes: at most this many, in order; None for all.
+        labels: `none` hides actions, proprio and state.
+        action_names, proprio_names, state_names: of the columns, in order; empty numbers them.
+    """
+
+    kind: Literal["precomputed"] = "precomputed"
+    path: Annotated[str, Field(min_length=1)]
+    episodes: PositiveInt | None = None
+    labels: Literal["all", "none"] = "all"
+    action_names: tuple[str, ...] = ()
+    proprio_names: tuple[str, ...] = ()
+    state_names: tuple[str, ...] = ()
+
+
+SourceConfig = Annotated[DinoWmSourceConfig | PrecomputedSourceConfig, Field(discriminator="kind")]
 
 
 class ClipConfig(Config):
@@ -46,6 +65,7 @@ class DataConfig(Config):
         sources: named data sets.
         val_fraction: share of each source's episodes held out (SCIENCE: 90/10).
         split_seed: of the torch generator that draws the split.
+        held_out_last: hold out each source's last so many episodes instead, where a published split says so; None draws them.
         tokens: `store` encodes every frame once and keeps the patch tokens; `online` encodes in the worker at every step.
     """
 
@@ -53,4 +73,5 @@ class DataConfig(Config):
     clip: ClipConfig = ClipConfig()
     val_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
     split_seed: NonNegativeInt = 42
+    held_out_last: PositiveInt | None = None
     tokens: Literal["store", "online"] = "store"

@@ -7,9 +7,9 @@ from typing import Self
 from pydantic import model_validator
 
 from wm.config.base import Config, NonNegativeInt
-from wm.config.data import DataConfig
+from wm.config.data import DataConfig, PrecomputedSourceConfig
 from wm.config.decoder import NoDecoder
-from wm.config.encoder import Dinov2EncoderConfig, EncoderConfig
+from wm.config.encoder import Dinov2EncoderConfig, EncoderConfig, PrecomputedEncoderConfig
 from wm.config.model import DinoWmConfig, NoProprio
 from wm.config.plan import PlanConfig
 from wm.config.platform import ResourcesConfig, StorageConfig, TrackingConfig
@@ -55,4 +55,11 @@ class ExperimentConfig(Config):
         if self.plan.objective.alpha > 0 and not self.model.keeps_proprio:
             why = "model.proprio.kind=none" if isinstance(self.model.proprio, NoProprio) else "projection.of=joint"
             raise ValueError(f"plan.objective.alpha must be 0 with {why}: the latent keeps no proprio apart to weigh")
+        for name, source in self.data.sources.items():
+            has_tokens = isinstance(source, PrecomputedSourceConfig)
+            if has_tokens != isinstance(self.encoder, PrecomputedEncoderConfig):
+                raise ValueError(
+                    f"data.sources.{name}.kind={source.kind} does not go with encoder.kind={self.encoder.kind}: precomputed "
+                    "features need encoder.kind=precomputed, and frames an encoder that takes them"
+                )
         return self

@@ -20,6 +20,12 @@ def split_episodes(num_episodes: int, val_fraction: float, seed: int) -> tuple[l
     return order[:cut], order[cut:]
 
 
+def split_last(num_episodes: int, held_out: int) -> tuple[list[int], list[int]]:
+    """(train, held-out): the last `held_out` episodes are held out, none trains when there are no more than those."""
+    cut = max(num_episodes - held_out, 0)
+    return list(range(cut)), list(range(cut, num_episodes))
+
+
 class ClipIndex:
     """Every clip of some episodes, in episode order: start in range(length - num_frames * frameskip + 1).
 

@@ -6,15 +6,28 @@ import hashlib
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import assert_never
 
-from wm.config.data import DataConfig
+from wm.config.data import DataConfig, DinoWmSourceConfig, PrecomputedSourceConfig, SourceConfig
 from wm.config.errors import UserError
-from wm.contracts import Source
-from wm.data.clip_index import ClipIndex, split_episodes
+from wm.contracts import Source, TokenStore
+from wm.data.clip_index import ClipIndex, split_episodes, split_last
 from wm.data.clip_reader import ClipReader
 from wm.data.normalization import DataStatistics, data_statistics
+from wm.data.precomputed import PrecomputedSource
 from wm.data.token_files import TokenFiles
 from wm.data.wall_single import WallSingleSource
+
+
+def open_source(config: SourceConfig, name: str, folder: Path) -> Source:
+    """The data set in a folder. Raises UserError when it is not what the config says."""
+    match config:
+        case DinoWmSourceConfig():
+            return WallSingleSource(config, name, folder)
+        case PrecomputedSourceConfig():
+            return PrecomputedSource(config, name, folder)
+        case _:
+            assert_never(config)
 
 
 class Dataset:
@@ -22,32 +35,31 @@ class Dataset:
 
     Args:
         folder: `storage.root`; relative source paths lie under `folder/data`, tokens under `folder/tokens`.
-        encoder_fingerprint: whose tokens are read; None reads pixels.
+        encoder_fingerprint: whose tokens are read; None reads pixels. A source that holds tokens itself needs no store.
+        token_stride: env steps between the frames that such an encoder sees together; 1 when it looks at each alone.
     """
 
-    def __init__(self, config: DataConfig, folder: Path, encoder_fingerprint: str | None) -> None:
+    def __init__(
+        self, config: DataConfig, folder: Path, encoder_fingerprint: str | None, token_stride: int = 1
+    ) -> None:
         self.config = config
         self.sources: dict[str, Source] = {
-            name: WallSingleSource(source, name, folder / "data" / source.path)
-            for name, source in config.sources.items()
+            name: open_source(source, name, folder / "data" / source.path) for name, source in config.sources.items()
         }
         self._check_one_shape()
-        self.split = {
-            name: split_episodes(len(source), config.val_fraction, config.split_seed)
-            for name, source in self.sources.items()
-        }
+        self.split = {name: self._split(len(source)) for name, source in self.sources.items()}
         for name, (train, held_out) in self.split.items():
             if not train or not held_out:
                 count = len(self.sources[name])
-                raise UserError(
-                    f"data.sources.{name}: {count} episodes cannot be split by val_fraction {config.val_fraction}"
-                )
+                raise UserError(f"data.sources.{name}: {count} episodes cannot be split by {self._split_rule}")
+        self.features = {name: source for name, source in self.sources.items() if isinstance(source, PrecomputedSource)}
         self.stores = (
             {}
             if encoder_fingerprint is None
             else {
-                name: TokenFiles(folder / "tokens", source, encoder_fingerprint)
+                name: TokenFiles(folder / "tokens", source, encoder_fingerprint, token_stride)
                 for name, source in self.sources.items()
+                if name not in self.features
             }
         )
 
@@ -62,12 +74,15 @@ class Dataset:
     @cached_property
     def reader(self) -> ClipReader:
         """Reads clips by reference."""
-        return ClipReader(self.sources, self.stores, self.statistics)
+        stores: dict[str, TokenStore] = {**self.stores, **self.features}
+        return ClipReader(self.sources, stores, self.statistics)
 
     @cached_property
     def fingerprint(self) -> str:
         """Of everything that decides which numbers come out: sources and split."""
-        digest = hashlib.sha256(f"{self.config.val_fraction}/{self.config.split_seed}".encode())
+        config = self.config
+        split = f"{config.val_fraction}/{config.split_seed}" if config.held_out_last is None else self._split_rule
+        digest = hashlib.sha256(split.encode())
         for name, source in sorted(self.sources.items()):
             digest.update(f"{name}:{source.fingerprint}".encode())
         return digest.hexdigest()[:16]
@@ -95,6 +110,17 @@ class Dataset:
     def held_out_episodes(self) -> list[tuple[str, int]]:
         """(source, episode) of each held-out episode."""
         return [(name, index) for name, (_, held_out) in self.split.items() for index in held_out]
+
+    @property
+    def _split_rule(self) -> str:
+        last = self.config.held_out_last
+        return f"val_fraction {self.config.val_fraction}" if last is None else f"held_out_last {last}"
+
+    def _split(self, num_episodes: int) -> tuple[list[int], list[int]]:
+        config = self.config
+        if config.held_out_last is not None:
+            return split_last(num_episodes, config.held_out_last)
+        return split_episodes(num_episodes, config.val_fraction, config.split_seed)
 
     def _clips(self, num_frames: int, held_out: bool, whole_actions: bool) -> ClipIndex:
         episodes: list[tuple[str, int, int]] = [

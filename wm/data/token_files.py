@@ -19,9 +19,10 @@ from wm.contracts import Encoder, Source
 from wm.data.atomic import atomic_file, write_json
 
 
-def token_key(source_fingerprint: str, encoder_fingerprint: str) -> str:
-    """Names a store: another encoder, preprocessing or data set is another folder."""
-    return hashlib.sha256(f"float16/{source_fingerprint}/{encoder_fingerprint}".encode()).hexdigest()[:16]
+def token_key(source_fingerprint: str, encoder_fingerprint: str, stride: int = 1) -> str:
+    """Names a store: another encoder, preprocessing, data set or stride is another folder."""
+    name = f"float16/{source_fingerprint}/{encoder_fingerprint}" + ("" if stride == 1 else f"/stride {stride}")
+    return hashlib.sha256(name.encode()).hexdigest()[:16]
 
 
 class StoredTokens:
@@ -38,11 +39,17 @@ class StoredTokens:
 
 
 class TokenFiles:
-    """Reads and writes the tokens of one source under one encoder. Many may read; each file is written atomically."""
+    """Reads and writes the tokens of one source under one encoder. Many may read; each file is written atomically.
 
-    def __init__(self, root: Path, source: Source, encoder_fingerprint: str) -> None:
+    Args:
+        stride: env steps between the frames that the encoder sees together. Above 1, frame t is encoded after frames
+            t - stride, t - 2 stride, ...: what a clip of that frameskip shows.
+    """
+
+    def __init__(self, root: Path, source: Source, encoder_fingerprint: str, stride: int = 1) -> None:
         self.source = source
-        self.folder = root / token_key(source.fingerprint, encoder_fingerprint)
+        self.stride = stride
+        self.folder = root / token_key(source.fingerprint, encoder_fingerprint, stride)
         self._encoder_fingerprint = encoder_fingerprint
         self._open = lru_cache(maxsize=256)(self._map)
 
@@ -67,7 +74,9 @@ class TokenFiles:
         for index in episodes:
             episode = self.source.episode(index)
             frames = torch.from_numpy(episode.frames(np.arange(episode.length)))
-            tokens = encoder.encode(frames[None])[0].cpu().numpy().astype(np.float16)
+            tokens = np.empty((episode.length, encoder.grid[0] * encoder.grid[1], encoder.dim), np.float16)
+            for phase in range(min(self.stride, episode.length)):
+                tokens[phase :: self.stride] = encoder.encode(frames[None, phase :: self.stride])[0].cpu().numpy()
             with atomic_file(self.path(index)) as partial, partial.open("wb") as handle:
                 np.save(handle, tokens)
             yield index

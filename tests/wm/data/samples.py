@@ -15,13 +15,14 @@ import torch
 
 from ray_jobs.make_data import make_wall
 from wm.build import build_encoder
-from wm.config.data import DataConfig, DinoWmSourceConfig
+from wm.config.data import DataConfig, DinoWmSourceConfig, PrecomputedSourceConfig
 from wm.config.encoder import TinyEncoderConfig
 from wm.config.errors import UserError
 from wm.config.experiment import ExperimentConfig
 from wm.config.resolve import Layer, resolve
 from wm.contracts import Encoder
 from wm.data.dataset import Dataset
+from wm.data.precomputed import PrecomputedSource
 from wm.data.wall_single import WallSingleSource
 from wm.training.reporter import ListReporter, NullReporter
 from wm.training_run import RunInputs
@@ -62,6 +63,22 @@ def wall_root() -> Path:
 def wall_dataset(fingerprint: str | None = None, **config: Any) -> Dataset:
     sources = {"wall": DinoWmSourceConfig(path="wall")}
     return Dataset(DataConfig(**{"sources": sources, **config}), wall_root(), fingerprint)
+
+
+@cache
+def _feature_folder() -> Path:
+    folder = _scratch() / "features"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    sizes = {"features": 5, "states": 3, "actions": 2}
+    values = {key: rng.normal(size=(EPISODES, STEPS, size)).astype(np.float32) for key, size in sizes.items()}
+    np.savez(folder / "features.npz", allow_pickle=False, **values)
+    return folder
+
+
+def feature_source(**config: Any) -> PrecomputedSource:
+    """Features without pixels: one token of five channels a frame."""
+    return PrecomputedSource(PrecomputedSourceConfig(path="features", **config), "features", _feature_folder())
 
 
 @cache
