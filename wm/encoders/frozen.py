@@ -46,10 +46,12 @@ class FrozenEncoder(nn.Module):
         """uint8 (B, T, H, W, 3) -> float32 tokens (B, T, P, D)."""
         batch, time = frames.shape[:2]
         with torch.autocast(self.device.type, enabled=False):  # tokens do not depend on how the predictor is trained
-            tokens = torch.cat([self._tokens(chunk.to(self.device)) for chunk in frames.flatten(0, 1).split(CHUNK)])
+            tokens = torch.cat(
+                [self.frame_tokens(chunk.to(self.device)) for chunk in frames.flatten(0, 1).split(CHUNK)]
+            )
         return tokens.unflatten(0, (batch, time))
 
-    def _tokens(self, frames: Tensor) -> Tensor:
+    def frame_tokens(self, frames: Tensor) -> Tensor:
         """uint8 (n, H, W, 3) -> (n, P, D)."""
         raise NotImplementedError
 

@@ -32,7 +32,7 @@ class FrozenResnet(FrozenEncoder):
             f"resnet {config.resize_size}/{config.image_size}/{config.tokens}/{facts}",
         )
 
-    def _tokens(self, frames: Tensor) -> Tensor:
+    def frame_tokens(self, frames: Tensor) -> Tensor:
         outputs = self.network(pixel_values=preprocess_imagenet(frames, self.image_size, self.resize_size))
         features = outputs.pooler_output if self.pooled else outputs.last_hidden_state
         return features.flatten(2).transpose(1, 2)

@@ -44,7 +44,7 @@ class FrozenVit(FrozenEncoder):
         self.kept = slice(self.num_prefix_tokens, None) if tokens == "patch" else slice(1)
         self.prepare = prepare
 
-    def _tokens(self, frames: Tensor) -> Tensor:
+    def frame_tokens(self, frames: Tensor) -> Tensor:
         return self.network(pixel_values=self.prepare(frames)).last_hidden_state[:, self.kept]
 
 
@@ -86,12 +86,21 @@ def tiny_encoder(config: TinyEncoderConfig) -> FrozenVit:
 
 def dinov2_encoder(config: Dinov2EncoderConfig) -> FrozenVit:
     """Pretrained DINOv2, in float32. Raises UserError with three ways out when weights are not found, or not whole."""
-    return _dino_wm_vit(load_pretrained(config.weights, DINOV2), config.image_size, config.encode_size, config.tokens)
+    return dinov2_of(load_pretrained(config.weights, DINOV2), config)
+
+
+def dinov2_of(network: nn.Module, config: Dinov2EncoderConfig) -> FrozenVit:
+    """A Dinov2Model or Dinov2WithRegistersModel behind DINO-WM's transform."""
+    return _dino_wm_vit(network, config.image_size, config.encode_size, config.tokens)
 
 
 def dinov3_encoder(config: Dinov3EncoderConfig) -> FrozenVit:
-    """Pretrained DINOv3 ViT, in float32, on ImageNet-normalised images. Raises UserError as `dinov2_encoder`."""
-    network = load_pretrained(config.weights, DINOV3)
+    """Pretrained DINOv3 ViT, in float32. Raises UserError as `dinov2_encoder`."""
+    return dinov3_of(load_pretrained(config.weights, DINOV3), config)
+
+
+def dinov3_of(network: nn.Module, config: Dinov3EncoderConfig) -> FrozenVit:
+    """A DINOv3ViTModel on ImageNet-normalised images."""
     size = config.image_size
     check_multiple("image_size", size, _config(network).patch_size, "patch size")
     facts = f"imagenet {size}/{_values(network, *_UNSEEN, 'rope_theta')}"
