@@ -11,8 +11,10 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from wm.config.errors import UserError
+from wm.evaluation.metric_names import METRICS
 
 app = typer.Typer(
     help="Train, plan with and compare DINO world models, on a laptop or a Ray cluster.",
@@ -28,6 +30,8 @@ _BEGAN = time.monotonic()  # before the slow imports
 
 DEMO_SPEC = "align_vs_align_recon"
 DEMO_EPISODES, DEMO_STEPS, DEMO_FRAME_SIZE = 200, 60, 84
+
+_METRIC_HELP = "\n\n".join(f"[bold]{escape(metric.name)}[/bold] {escape(metric.formula)}" for metric in METRICS)
 
 Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[PATH=VALUE]...", help="Config overrides, as in train.epochs=20.")
@@ -153,6 +157,21 @@ def plan(
 
     given = [*(overrides or []), *_aliases(**{"plan.episodes": episodes})]
     plan_checkpoint(checkpoint, given, out, Narrator(console))
+
+
+@app.command(name="eval", epilog=_METRIC_HELP)
+def evaluate(
+    checkpoint: Annotated[Path, typer.Argument(help="A run folder or a checkpoint folder.")],
+    overrides: Overrides = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Where eval.json and pictures go; default: beside the checkpoint.")
+    ] = None,
+) -> None:
+    """Measure a trained model on held-out episodes: errors by horizon, actions, state, decoded pictures. No cluster."""
+    from ray_jobs.eval import evaluate_checkpoint
+    from ray_jobs.runtime.progress import Narrator
+
+    evaluate_checkpoint(checkpoint, overrides or [], out, Narrator(console))
 
 
 @app.command()

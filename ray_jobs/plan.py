@@ -5,31 +5,25 @@ python -m ray_jobs.plan wm_home/runs/HASH [path=value ...]      (or: wm plan ...
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from experiments.pictures import plan_video
-from experiments.spec import RunPlan
 from ray_jobs.runtime.cluster import cluster
 from ray_jobs.runtime.placement import place
 from ray_jobs.runtime.planning import PlanTask, outcome_from, solve_all
 from ray_jobs.runtime.problems import ensure_problems, problems_file
 from ray_jobs.runtime.progress import Narrator
-from ray_jobs.runtime.runs import Run, storage_root
-from wm.build import build_encoder, build_world
-from wm.config.errors import UserError
-from wm.config.experiment import ExperimentConfig
+from ray_jobs.runtime.runs import Run
+from ray_jobs.runtime.trained import open_trained
+from wm.build import build_world
 from wm.config.hashing import eval_hash
-from wm.config.resolve import with_overrides
-from wm.config.yaml import parse_override
 from wm.data.atomic import atomic_file, write_json
 from wm.evaluation.planning import PlanOutcome, outcome_frames, planning_metrics
 from wm.evaluation.problems import load_problems
 from wm.evaluation.statistics import wilson
 from wm.training.checkpoint import find_checkpoint, read_manifest
-from wm.training_run import RunInputs
 
 CHANGEABLE = ("plan", "evaluate", "resources", "storage", "tracking")
 
@@ -42,7 +36,7 @@ def plan_checkpoint(
     Raises UserError for an override that the checkpoint decides, or when its data are not there.
     """
     checkpoint = find_checkpoint(path)
-    run = _run(checkpoint, overrides)
+    run = open_trained(checkpoint, overrides, "plan", CHANGEABLE)
     with narrator.step("Read the checkpoint and draw the problems"):
         ensure_problems(run)
         narrator.say(f"{checkpoint}: {run.config.model.variant}, seed {run.config.seed}")
@@ -69,26 +63,6 @@ def plan_checkpoint(
 
             solve_all(list(tasks), placement.planning_actors, resources, done)
     return _report(run, tasks, found, target, narrator)
-
-
-def _run(checkpoint: Path, overrides: Sequence[str]) -> Run:
-    facts = read_manifest(checkpoint)["facts"]
-    changes: dict[str, Any] = {}
-    for key, value in map(parse_override, overrides):
-        if key.split(".", 1)[0] not in CHANGEABLE:
-            raise UserError(
-                f"{key}: the checkpoint decides this; `wm plan` takes {', '.join(f'{c}.*' for c in CHANGEABLE)}"
-            )
-        changes[key] = value
-    trained = ExperimentConfig.model_validate_json(json.dumps(facts["config"]))
-    root = storage_root(changes.get("storage.root") or trained.storage.root)
-    config = with_overrides(trained, {**changes, "storage.root": str(root)})
-    inputs = RunInputs(config, root, build_encoder(config.encoder))
-    if inputs.dataset.fingerprint != facts["data_fingerprint"]:
-        raise UserError(
-            f"{root}: its data are not those that {checkpoint} was trained on; the held-out episodes would differ"
-        )
-    return Run(RunPlan(config.model.variant, "", config.seed, config), inputs)
 
 
 def _report(

@@ -19,7 +19,7 @@ def train_hash(config: ExperimentConfig, data_fingerprint: str, encoder_fingerpr
     facts = config.model_dump(mode="json", include={"model", "train", "seed"})
     for key in _BOOKKEEPING:
         facts["train"].pop(key)
-    facts["evaluate"] = config.evaluate.model_dump(mode="json", exclude={"grid"})
+    facts["evaluate"] = config.evaluate.model_dump(mode="json", exclude={"grid", "perceptual"})
     facts["data"] = {
         "fingerprint": data_fingerprint,
         "clip": config.data.clip.model_dump(mode="json"),

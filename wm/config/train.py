@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from wm.config.base import Config, Fraction, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from wm.config.decoder import NoPerceptual, PerceptualConfig
 from wm.config.schedule import ConstantSchedule, ScalarSchedule
 
 
@@ -71,6 +72,7 @@ class EvaluateConfig(Config):
         horizons: model steps ahead at which latent error and copy ratio are taken.
         clips: held-out clips used for latent metrics.
         probe_clips: clips used to fit the state probe.
+        perceptual: LPIPS of decoded pictures in `wm eval`; training measures none.
     """
 
     horizons: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (1, 5, 10)
@@ -78,3 +80,4 @@ class EvaluateConfig(Config):
     probe_clips: PositiveInt = 512
     seed: NonNegativeInt = 0
     grid: EvaluateGrid = EvaluateGrid()
+    perceptual: PerceptualConfig = NoPerceptual()

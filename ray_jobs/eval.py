@@ -1,0 +1,264 @@
+"""How good one checkpoint is as a world model, measured on held-out episodes in this process.
+
+python -m ray_jobs.eval wm_home/runs/HASH [path=value ...]      (or: wm eval ...)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from experiments.figures import rollout_strip
+from ray_jobs.eval_table import render_quality
+from ray_jobs.runtime.progress import Narrator, Stage
+from ray_jobs.runtime.runs import Run
+from ray_jobs.runtime.trained import open_trained
+from wm.build import load
+from wm.config.decoder import LpipsConfig
+from wm.config.errors import UserError
+from wm.data.atomic import atomic_file, write_json
+from wm.data.clip_index import ClipIndex
+from wm.data.clip_reader import to_batch
+from wm.data.token_files import TokenFiles
+from wm.evaluation.decoded import decoded_quality, decoded_strip
+from wm.evaluation.latent import imagine
+from wm.evaluation.patch_pca import patch_colours
+from wm.evaluation.quality import CLIPS_AT_ONCE, ClipGroup, by_labels, rollout_quality
+from wm.evaluation.readout import health_quality, probe_quality
+from wm.evaluation.retrieval import imagined_strip
+from wm.loaded import LoadedModel
+from wm.models.perceptual import NOT_AVAILABLE, PerceptualDistance
+from wm.training.checkpoint import find_checkpoint, read_manifest
+from wm.training_run import encoded, pick_device
+from wm.types import Batch, ClipRef
+
+CHANGEABLE = ("evaluate", "storage")
+HORIZONS = (1, 5, 10, 20)  # SCIENCE section 5; those that fit, unless evaluate.horizons is given
+_STRIPS = 3
+_BANK_CLIPS = 256
+
+
+class _Clips(NamedTuple):
+    """Everything that is read before anything is computed."""
+
+    groups: dict[str, ClipGroup]
+    held_out: ClipGroup  # both kinds
+    probe: ClipGroup
+
+
+def evaluate_checkpoint(path: Path, overrides: Sequence[str], out: Path | None, narrator: Narrator) -> dict[str, Any]:
+    """Measure, print the table, write eval.json and pictures; returns what eval.json holds.
+
+    Raises UserError for a missing checkpoint, other data than it was trained on, or a horizon that no held-out episode has.
+    """
+    checkpoint = find_checkpoint(path)
+    run = open_trained(checkpoint, overrides, "eval", CHANGEABLE)
+    horizons = _horizons(run, any(given.startswith("evaluate.horizons") for given in overrides), narrator)
+    perceptual = _perceptual(run)
+    step = read_manifest(checkpoint)["step"]
+    target = out or run.inputs.folder.path / "evaluation" / f"step_{step:08d}"
+    _make(target)
+    loaded = load(checkpoint, device=str(pick_device(run.config.train.device)))
+    with narrator.step("Read held-out clips", "episodes encoded") as stage:
+        clips = _read(run, max(horizons), stage)
+        counts = {name: len(group.refs) for name, group in clips.groups.items()}
+        narrator.say(", ".join(f"{count} {name} clips" for name, count in counts.items()))
+    found: dict[str, Any] = {
+        "checkpoint": str(checkpoint),
+        "step": step,
+        "variant": run.config.model.variant,
+        "train_hash": run.inputs.hash,
+        "horizons": list(horizons),
+        "clips": counts,
+    }
+    with narrator.step("Roll out", "clips") as stage:
+        for name, group in clips.groups.items():
+            total = len(group.refs)
+
+            def done(number: int, name: str = name, total: int = total) -> None:
+                stage.update(number, total, name)
+
+            found[name] = rollout_quality(loaded.model, group.batch, horizons, run.config.evaluate.seed, done)
+    with narrator.step("Fit state probes"):
+        found["latent"] = health_quality(loaded.model, clips.held_out.batch)
+        names = loaded.statistics.state_names
+        found["state"] = probe_quality(loaded.model, clips.probe.batch, clips.held_out.batch, names, horizons)
+    found["images"] = _images(run, loaded, clips.held_out.refs, horizons, perceptual, narrator)
+    found["lpips"] = NOT_AVAILABLE if perceptual is None else "available"
+    with narrator.step("Draw", "pictures") as stage:
+        pictures = _draw(run, loaded, clips, target, stage)
+    for renderable in render_quality(found):
+        narrator.console.print(renderable)
+    write_json(target / "eval.json", _finite(found))
+    names = ", ".join(picture.name for picture in pictures)
+    narrator.console.print(f"{target}: eval.json, {names}", highlight=False, soft_wrap=True)
+    return found
+
+
+def _horizons(run: Run, given: bool, narrator: Narrator) -> tuple[int, ...]:
+    """Those asked for, or those of HORIZONS that held-out episodes are long enough for."""
+    config, dataset = run.config, run.inputs.dataset
+    frameskip, history = config.data.clip.frameskip, config.model.history_len
+    steps = max(dataset.sources[name].lengths[index] for name, index in dataset.held_out_episodes())
+    longest = (steps - 1) // frameskip + 1 - history
+    facts = f"held-out episodes of {steps} env steps at frameskip {frameskip}, after {history} context frames"
+    asked = config.evaluate.horizons if given else HORIZONS
+    fitting = tuple(h for h in asked if h <= longest)
+    if given and fitting != asked:
+        raise UserError(
+            f"evaluate.horizons: {max(asked)} is too long; the longest possible is {max(longest, 0)} ({facts})"
+        )
+    if not fitting:
+        raise UserError(f"evaluate.horizons: not one model step fits ({facts})")
+    if fitting != asked:
+        left = ", ".join(str(h) for h in asked if h > longest)
+        narrator.say(f"horizons {left} left out: the longest possible is {longest} ({facts})")
+    return fitting
+
+
+def _perceptual(run: Run) -> PerceptualDistance | None:
+    config = run.config.evaluate.perceptual
+    return PerceptualDistance(config) if isinstance(config, LpipsConfig) else None
+
+
+def _make(target: Path) -> None:
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--out {target}: cannot be made ({error.strerror})") from error
+
+
+def _read(run: Run, horizon: int, stage: Stage) -> _Clips:
+    """Held-out clips of every source, and training clips for the probes; missing tokens are encoded first.
+
+    Each source gives its own `evaluate.clips`, so that a small one is not lost beside a large one.
+    """
+    inputs, evaluate = run.inputs, run.config.evaluate
+    dataset, history = inputs.dataset, run.config.model.history_len
+    held_out: list[ClipRef] = []
+    for name in dataset.sources:
+        episodes = [(name, i, dataset.sources[name].lengths[i]) for i in dataset.split[name][1]]
+        index = ClipIndex(episodes, history + horizon, run.config.data.clip.frameskip, whole_actions=False)
+        held_out += index.spread(evaluate.clips, evaluate.seed)
+    probe = dataset.probe_clips(history + 1).spread(evaluate.probe_clips, evaluate.seed)
+    needed = {(ref.source, ref.episode) for ref in [*held_out, *probe]}
+    missing = [
+        (store, episode)
+        for name, store in dataset.stores.items()
+        if isinstance(store, TokenFiles)
+        for episode in store.missing()
+        if (name, episode) in needed
+    ]
+    for number, (store, episode) in enumerate(missing, start=1):
+        list(store.write(inputs.encoder, [episode]))
+        stage.update(number, len(missing))
+    whole, fit = (ClipGroup(refs, inputs.batch(refs)) for refs in (held_out, probe))
+    return _Clips(by_labels(whole.refs, whole.batch), whole, fit)
+
+
+def _images(
+    run: Run,
+    loaded: LoadedModel,
+    refs: list[ClipRef],
+    horizons: Sequence[int],
+    perceptual: PerceptualDistance | None,
+    narrator: Narrator,
+) -> dict[str, float]:
+    decoder = loaded.model.decoder
+    if decoder is None:
+        return {}
+    with narrator.step("Decode", "clips") as stage:
+
+        def batches() -> Iterator[Batch]:
+            for first in range(0, len(refs), CLIPS_AT_ONCE):
+                yield _with_images(run, loaded, refs[first : first + CLIPS_AT_ONCE])
+                stage.update(min(first + CLIPS_AT_ONCE, len(refs)), len(refs))
+
+        return decoded_quality(loaded.model, decoder, batches(), horizons, perceptual)
+
+
+def _with_images(run: Run, loaded: LoadedModel, refs: list[ClipRef]) -> Batch:
+    """Clips with their frames beside their tokens, where the model is."""
+    batch = to_batch(run.inputs.dataset.reader.read(refs, images=True))
+    return encoded(run.inputs.encoder, batch, keep_images=True).to(next(loaded.model.parameters()).device)
+
+
+def _draw(run: Run, loaded: LoadedModel, clips: _Clips, target: Path, stage: Stage) -> list[Path]:
+    """A rollout strip and the patch colours of a few clips, of each kind of clips."""
+    inputs, model = run.inputs, loaded.model
+    pictures: list[Path] = []
+    bank: Any = None
+    chosen = [
+        (f"_{name}" if len(clips.groups) > 1 else "", ref)
+        for name, group in clips.groups.items()
+        for ref in group.refs[:: max(1, len(group.refs) // _STRIPS)][:_STRIPS]
+    ]
+    for number, (kind, ref) in enumerate(chosen):
+        batch = _with_images(run, loaded, [ref])
+        if model.decoder is not None:
+            rows = decoded_strip(model, model.decoder, batch)
+        else:
+            if bank is None:
+                refs = inputs.dataset.probe_clips(model.history_len + 1).spread(_BANK_CLIPS, run.config.evaluate.seed)
+                bank = refs, inputs.batch(refs).to(next(model.parameters()).device)
+            rows = imagined_strip(model, inputs.dataset, ref, batch, *bank)
+        place = f"{kind}_{number}"
+        pictures.append(_write(target / f"rollout_strip{place}.png", rollout_strip(rows)))
+        pictures.append(_write(target / f"patch_pca{place}.png", rollout_strip(_colours(run, loaded, ref, batch))))
+        stage.update(number + 1, len(chosen))
+    return pictures
+
+
+@torch.no_grad()
+def _colours(run: Run, loaded: LoadedModel, ref: ClipRef, batch: Batch) -> dict[str, np.ndarray]:
+    """Rows: the frames, their patch latents as colours, and the imagined ones' (the context is not imagined: its own)."""
+    model, history = loaded.model, loaded.model.history_len
+    content, imagined = imagine(model, batch, batch.num_frames - history)
+    visual, dreamt = (latent[0, ..., : model.visual_dim] for latent in (content, imagined))
+    truth, predicted = patch_colours(visual, torch.cat([visual[:history], dreamt]))
+    frames = run.inputs.dataset.sources[ref.source].episode(ref.episode).frames(ref.frame_indices)
+    side = truth.shape[1] * max(1, round(frames.shape[1] / truth.shape[1]))
+    return {
+        "true": _resized(frames / np.float32(255), side),
+        "true latents": _resized(truth, side),
+        "predicted latents": _resized(predicted, side),
+    }
+
+
+def _resized(images: np.ndarray, side: int) -> np.ndarray:
+    """(T, H, W, 3) floats to side x side, each pixel a block."""
+    import cv2
+
+    return np.stack([cv2.resize(image, (side, side), interpolation=cv2.INTER_NEAREST) for image in images])
+
+
+def _write(file: Path, content: bytes) -> Path:
+    with atomic_file(file) as partial:
+        partial.write_bytes(content)
+    return file
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no infinity: null stands for a number that is none."""
+    if isinstance(value, dict):
+        return {key: _finite(entry) for key, entry in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def main() -> None:
+    """python -m ray_jobs.eval CHECKPOINT [path=value ...]: as `wm eval`."""
+    import sys
+
+    from ray_jobs.cli import main as cli
+
+    sys.argv[1:1] = ["eval"]
+    cli()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+"""A checkpoint opened again with the data it was trained on: what `wm plan` and `wm eval` start from."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments.spec import RunPlan
+from ray_jobs.runtime.runs import Run, storage_root
+from wm.build import build_encoder
+from wm.config.errors import UserError
+from wm.config.experiment import ExperimentConfig
+from wm.config.resolve import with_overrides
+from wm.config.yaml import parse_override
+from wm.training.checkpoint import read_manifest
+from wm.training_run import RunInputs
+
+_DATA_PATH = re.compile(
+    r"data\.sources\.[^.]+\.path"
+)  # data may move; their fingerprint tells whether they are the same
+
+
+def open_trained(checkpoint: Path, overrides: Sequence[str], command: str, changeable: Sequence[str]) -> Run:
+    """The run of a checkpoint folder, some of its settings changed.
+
+    Args:
+        changeable: branches of the config that `command` may change; where the data lie always may.
+
+    Raises:
+        UserError: an override that the checkpoint decides, or its data are not there or are others.
+    """
+    facts = read_manifest(checkpoint)["facts"]
+    changes: dict[str, Any] = {}
+    for key, value in map(parse_override, overrides):
+        if key.split(".", 1)[0] not in changeable and not _DATA_PATH.fullmatch(key):
+            raise UserError(
+                f"{key}: the checkpoint decides this; `wm {command}` takes {', '.join(f'{c}.*' for c in changeable)} and "
+                "data.sources.NAME.path"
+            )
+        changes[key] = value
+    trained = ExperimentConfig.model_validate_json(json.dumps(facts["config"]))
+    root = storage_root(changes.get("storage.root") or trained.storage.root)
+    config = with_overrides(trained, {**changes, "storage.root": str(root)})
+    try:
+        inputs = RunInputs(config, root, build_encoder(config.encoder))
+    except UserError as error:
+        raise UserError(f"{checkpoint}: what it was trained on is not here: {error}") from error
+    if inputs.dataset.fingerprint != facts["data_fingerprint"]:
+        raise UserError(
+            f"{root}: its data are not those that {checkpoint} was trained on; the held-out episodes would differ"
+        )
+    return Run(RunPlan(config.model.variant, "", config.seed, config), inputs)

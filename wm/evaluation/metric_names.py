@@ -1,0 +1,58 @@
+"""The metrics of `wm eval`: each name once, with its formula. Names are the reference's where it has the metric.
+
+z is the encoded and z^ the imagined latent (visual channels), H the context frames, z_0 the last of them, h model steps ahead; a
+mean is over clips, patches and channels. `{h}`, `{state}` and `{where}` stand for a horizon, a state entry, and `reconstructed`
+(decoded from encoded latents) or `pred_h{h}` (decoded from imagined ones).
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+
+class Metric(NamedTuple):
+    """One row of the table.
+
+    Args:
+        better: which way is better, or none.
+    """
+
+    name: str
+    formula: str
+    better: Literal["lower", "higher", "-"]
+
+
+METRICS = (
+    Metric("z_visual_err_rollout_h{h}", "mean (z^ - z)^2 after a rollout of h steps from H frames", "lower"),
+    Metric("z_visual_err_rollout_1framestart_h{h}", "the same from the one frame z_0, to the same frame", "lower"),
+    Metric("z_proprio_err_rollout_h{h}", "as z_visual_err_rollout, of the embedded proprio", "lower"),
+    Metric("z_proprio_err_rollout_1framestart_h{h}", "the same from the one frame z_0", "lower"),
+    Metric("z_visual_err_copy_h{h}", "mean (z_0 - z)^2: the error of copying the last context frame", "-"),
+    Metric("copy_ratio_h{h}", "z_visual_err_rollout / z_visual_err_copy; 1 or more: nothing learnt", "lower"),
+    Metric("copy_ratio_1framestart_h{h}", "z_visual_err_rollout_1framestart / z_visual_err_copy", "lower"),
+    Metric(
+        "action_sensitivity_h{h}",
+        "z_visual_err_rollout under another clip's actions from z_0 on / under its own; near 1: actions are ignored",
+        "higher",
+    ),
+    Metric(
+        "null_action_err_h{h}", "z_visual_err_rollout under the learned null action, clips without actions", "lower"
+    ),
+    Metric("latent_std", "std of each visual channel over clips, frames and patches, mean over channels", "-"),
+    Metric("latent_std_min", "the smallest of them; 0: a dead channel", "-"),
+    Metric("effective_rank", "exp(entropy of the normalised singular values of centred patch latents)", "higher"),
+    Metric(
+        "state_probe_r2/{state}",
+        "1 - sum (s^ - s)^2 / sum (s - mean s)^2, s^ by ridge regression from z, fitted on training clips",
+        "higher",
+    ),
+    Metric("aligned_probe_r2/{state}", "the same from the patch mean of the aligned channels alone", "higher"),
+    Metric("state_probe_rollout_r2_h{h}/{state}", "the probe of state_probe_r2 applied to z^ after h steps", "higher"),
+    Metric("img_l1_{where}", "mean |decoded - frame|, pixels in [-1, 1]", "lower"),
+    Metric("img_mse_{where}", "mean (decoded - frame)^2, pixels in [-1, 1]", "lower"),
+    Metric("img_psnr_{where}", "-10 log10(img_mse): peak 1 on [-1, 1], as the reference has it", "higher"),
+    Metric("img_ssim_{where}", "SSIM, 11 x 11 Gaussian of sigma 1.5, zeros outside, peak 1 on [-1, 1]", "higher"),
+    Metric("img_psnr_unit_{where}", "the usual PSNR: pixels clamped and moved to [0, 1], peak 1", "higher"),
+    Metric("img_ssim_unit_{where}", "the usual scale of SSIM: pixels clamped and moved to [0, 1], peak 1", "higher"),
+    Metric("img_lpips_{where}", "LPIPS, where evaluate.perceptual names a backbone file", "lower"),
+)
