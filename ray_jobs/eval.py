@@ -219,7 +219,7 @@ def _colours(run: Run, loaded: LoadedModel, ref: ClipRef, batch: Batch) -> dict[
     """Rows: the frames, their patch latents as colours, and the imagined ones' (the context is not imagined: its own)."""
     model, history = loaded.model, loaded.model.history_len
     content, imagined = imagine(model, batch, batch.num_frames - history)
-    visual, dreamt = (latent[0, ..., : model.visual_dim] for latent in (content, imagined))
+    visual, dreamt = (model.visual(latent)[0] for latent in (content, imagined))
     truth, predicted = patch_colours(visual, torch.cat([visual[:history], dreamt]))
     frames = run.inputs.dataset.sources[ref.source].episode(ref.episode).frames(ref.frame_indices)
     side = truth.shape[1] * max(1, round(frames.shape[1] / truth.shape[1]))

@@ -12,7 +12,6 @@ from rich.table import Table
 from rich.text import Text
 
 from experiments.metric_text import format_value
-from wm.evaluation.metric_names import METRICS
 
 _HORIZON = re.compile(r"_h(\d+)(?=/|$)")
 
@@ -41,13 +40,6 @@ def render_quality(found: Mapping[str, Any]) -> list[RenderableType]:
     else:
         shown.append(Text("No decoded pictures: this model has no decoder (model.decoder.kind).", style="dim"))
     return [*shown, Text("`wm eval --help` says what each name means.", style="dim")]
-
-
-def explain_metrics() -> str:
-    """One line a metric: name, formula, which way is better. For the help and for docs/metrics.md."""
-    return "\n\n".join(
-        f"{name}: {formula}" + ("" if better == "-" else f" ({better} is better)") for name, formula, better in METRICS
-    )
 
 
 def _by_horizon(title: str, values: Mapping[str, float], horizons: Sequence[int]) -> Table:

@@ -60,7 +60,7 @@ def _decoded(model: WorldModel, decoder: ImageDecoder, batch: Batch, horizon: in
         raise ValueError("decoded pictures are compared with images, and the batch has none")
     content, imagined = imagine(model, batch, horizon)
     frames = target_images(batch.images, decoder.image_size)
-    return frames, *(decoder(latent[..., : model.visual_dim])[0] for latent in (content, imagined))
+    return frames, *(decoder(model.visual(latent))[0] for latent in (content, imagined))
 
 
 def _picture(images: Tensor) -> np.ndarray:

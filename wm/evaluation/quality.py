@@ -29,16 +29,7 @@ class ClipGroup(NamedTuple):
 
 def take(batch: Batch, rows: Tensor) -> Batch:
     """Some clips of a batch, by index (N,) int or mask (B,) bool."""
-    obs, images = batch.obs, batch.images
-    return Batch(
-        obs=Observation(obs.visual[rows], None if obs.proprio is None else obs.proprio[rows]),
-        actions=batch.actions[rows],
-        has_actions=batch.has_actions[rows],
-        state=None if batch.state is None else batch.state[rows],
-        has_state=batch.has_state[rows],
-        weights=batch.weights[rows],
-        images=None if images is None else images[rows],
-    )
+    return batch.map(lambda values: values[rows])
 
 
 def by_labels(refs: Sequence[ClipRef], batch: Batch) -> dict[str, ClipGroup]:
@@ -86,26 +77,35 @@ def _errors(model: WorldModel, piece: Batch, wrong_actions: Tensor | None, horiz
     """Mean errors of a few clips; `shuffled_h{h}` is what becomes the action sensitivity."""
     now, longest = model.history_len - 1, max(horizons)  # the last context frame
     content = model.encode_content(piece.obs)
-    visual = model.visual_dim
 
     def rollout(first: int, actions: Tensor) -> Tensor:
         return model.rollout(content[:, first : now + 1], actions[:, first : now + longest], piece.has_actions)
 
     from_history = rollout(0, piece.actions)
     imagined = {"": from_history, "_1framestart": rollout(now, piece.actions) if now else from_history}
-    shuffled = None if wrong_actions is None else rollout(0, wrong_actions)
     errors: dict[str, float] = {}
-    for h in horizons:
-        truth = content[:, now + h]
-        for start, latents in imagined.items():
-            squared = (latents[:, h - 1] - truth).square()
-            errors[f"z_visual_err_rollout{start}_h{h}"] = float(squared[..., :visual].mean())
-            if squared.shape[-1] > visual:
-                errors[f"z_proprio_err_rollout{start}_h{h}"] = float(squared[..., visual:].mean())
-        errors[f"z_visual_err_copy_h{h}"] = float((content[:, now] - truth)[..., :visual].square().mean())
-        if shuffled is not None:
-            errors[f"shuffled_h{h}"] = float((shuffled[:, h - 1] - truth)[..., :visual].square().mean())
+    for start, latents in imagined.items():
+        errors |= _by_horizon(
+            f"z_visual_err_rollout{start}", model.visual(latents), model.visual(content), now, horizons
+        )
+        predicted, true = model.proprio(latents), model.proprio(content)
+        if predicted is not None and true is not None and _has_proprio(piece.obs):
+            errors |= _by_horizon(f"z_proprio_err_rollout{start}", predicted, true, now, horizons)
+    copied = model.visual(content[:, now : now + 1]).expand(-1, longest, -1, -1)
+    errors |= _by_horizon("z_visual_err_copy", copied, model.visual(content), now, horizons)
+    if wrong_actions is not None:
+        shuffled = model.visual(rollout(0, wrong_actions))
+        errors |= _by_horizon("shuffled", shuffled, model.visual(content), now, horizons)
     return errors
+
+
+def _by_horizon(name: str, latents: Tensor, truth: Tensor, now: int, horizons: Sequence[int]) -> dict[str, float]:
+    """Mean squared error of the frames after `now` at each horizon."""
+    return {f"{name}_h{h}": float((latents[:, h - 1] - truth[:, now + h]).square().mean()) for h in horizons}
+
+
+def _has_proprio(obs: Observation) -> bool:
+    return obs.proprio is not None and (obs.has_proprio is None or bool(obs.has_proprio.all()))
 
 
 def _with_ratios(means: dict[str, float], horizons: Sequence[int], labelled: bool) -> dict[str, float]:

@@ -49,10 +49,7 @@ def probe_quality(
         metrics |= _named("aligned_probe_r2", names, aligned.r2(_rows(model.aligned(visual)), states))
     longest, device = max(horizons), next(model.parameters()).device
     imagined = torch.cat(
-        [
-            imagine(model, piece.to(device), longest)[1][..., : model.visual_dim].cpu()
-            for piece in chunks(held_out, CLIPS_AT_ONCE)
-        ]
+        [model.visual(imagine(model, piece.to(device), longest)[1]).cpu() for piece in chunks(held_out, CLIPS_AT_ONCE)]
     )
     for h in horizons:
         truth = held_out.state[:, model.history_len - 1 + h].numpy()
@@ -68,7 +65,7 @@ def _named(metric: str, names: Sequence[str], values: np.ndarray) -> dict[str, f
 def _visual(model: WorldModel, batch: Batch) -> Tensor:
     device = next(model.parameters()).device
     pieces = [model.encode_content(piece.obs) for piece in (p.to(device) for p in chunks(batch, CLIPS_AT_ONCE))]
-    return torch.cat([piece[..., : model.visual_dim].cpu() for piece in pieces])
+    return torch.cat([model.visual(piece).cpu() for piece in pieces])
 
 
 def _rows(values: Tensor) -> np.ndarray:
