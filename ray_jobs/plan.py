@@ -41,7 +41,8 @@ def plan_checkpoint(
         ensure_problems(run)
         narrator.say(f"{checkpoint}: {run.config.model.variant}, seed {run.config.seed}")
     # Outcomes found on disk are not planned again: the folder must name the checkpoint and everything that decides them.
-    key = eval_hash(run.config, f"{run.inputs.hash}/{read_manifest(checkpoint)['step']}")
+    manifest = read_manifest(checkpoint)  # an imported checkpoint's name is that of its file, not of its config
+    key = eval_hash(run.config, f"{manifest['facts']['train_hash']}/{manifest['step']}")
     target = (out or run.inputs.folder.path / "planning") / key
     tasks: dict[PlanTask, int] = {}
     for horizon in run.config.evaluate.grid.goal_horizons:

@@ -187,7 +187,13 @@ def load(path: str | Path, device: str = "cpu") -> LoadedModel:
     facts = checkpoint.facts
     config = ExperimentConfig.model_validate_json(json.dumps(facts["config"]))
     encoder = build_encoder(config.encoder)
-    if encoder.fingerprint != facts["encoder_fingerprint"]:
+    # A checkpoint that was imported where its encoder was not at hand is tied to that encoder's name and sizes only.
+    sizes = facts["tokens_per_frame"], facts["token_dim"]
+    if facts["encoder_fingerprint"] is None and sizes != (encoder.grid[0] * encoder.grid[1], encoder.dim):
+        raise UserError(
+            f"{path}: trained on {sizes[0]} tokens of {sizes[1]}; encoder '{config.encoder.kind}' here gives others"
+        )
+    if facts["encoder_fingerprint"] not in (None, encoder.fingerprint):
         raise UserError(
             f"{path}: trained on encoder {facts['encoder_fingerprint']}, but encoder '{config.encoder.kind}' here is "
             f"{encoder.fingerprint}: other weights, or another version of torch or transformers"

@@ -33,6 +33,9 @@ def open_trained(checkpoint: Path, overrides: Sequence[str], command: str, chang
         UserError: an override that the checkpoint decides, or its data are not there or are others.
     """
     facts = read_manifest(checkpoint)["facts"]
+    reason = facts.get("imported", {}).get("no_planning")
+    if reason and command == "plan":
+        raise UserError(f"{checkpoint}: {reason}")
     changes: dict[str, Any] = {}
     for key, value in map(parse_override, overrides):
         if key.split(".", 1)[0] not in changeable and not _DATA_PATH.fullmatch(key):
