@@ -104,8 +104,8 @@ class RunLog:
         for key in client.get_run(run_id).data.metrics:
             self._logged[key] = max(point.step for point in client.get_metric_history(run_id, key))
 
-    def rows(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """`{"step": 20, "metrics": {...}}`, steps ascending."""
+    def rows(self, rows: Iterable[Mapping[str, Any]]) -> int:
+        """`{"step": 20, "metrics": {...}}`, steps ascending. Returns how many numbers were new."""
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
@@ -119,6 +119,7 @@ class RunLog:
         with _recorded():
             for first in range(0, len(fresh), 500):
                 self._client.log_batch(self.run_id, metrics=fresh[first : first + 500])
+        return len(fresh)
 
     def artifact(self, file: Path, folder: str | None = None) -> None:
         """Copy a file, or a folder, into the run's artifacts."""

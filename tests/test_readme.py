@@ -26,7 +26,7 @@ def test_python_block_runs(block: str) -> None:
 
 def test_commands_exist() -> None:
     commands = get_command(app).commands  # type: ignore[attr-defined]
-    for name in set(re.findall(r"^wm (\w+)", README, re.MULTILINE)) | set(re.findall(r"`wm (\w+)", README)):
+    for name in set(re.findall(r"^wm ([\w-]+)", README, re.MULTILINE)) | set(re.findall(r"`wm ([\w-]+)", README)):
         assert name in commands, f"README names `wm {name}`"
 
 

@@ -1,0 +1,140 @@
+"""`wm import-checkpoint` and `wm export-checkpoint` as a person calls them; an imported checkpoint is planned with."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+import ray_jobs.plan as plan
+from ray_jobs.cli import app
+from ray_jobs.runtime.progress import Narrator
+from tests.ray_jobs.test_plan import solved_in_process  # noqa: F401  # a fixture
+from tests.wm.data import samples
+from tests.wm.data.samples import user_error
+from tests.wm.interop.reference import golden_case, tiny_encoder, write_run
+from wm.config.errors import UserError
+
+
+def wall_run(folder: Path, weight: float = 0.0) -> Path:
+    """A Wall model of the reference: one frame of history, two numbers of proprio; `weight` is added to one of its arrays."""
+    case = golden_case("rollout_concat1_hist1")
+    case.arrays["w/predictor.pos_embedding"] = case.arrays["w/predictor.pos_embedding"] + np.float32(weight)
+    case.arrays["w/proprio_encoder.patch_embed.weight"] = case.arrays["w/proprio_encoder.patch_embed.weight"][:, :2]
+    return write_run(folder, case, env__name="wall")
+
+
+def test_import_plan_export(tmp_path: Path, solved_in_process: list[str]) -> None:  # noqa: F811
+    """The whole way: the reference's file, planning in simulation, the reference's names again."""
+    source, ours = wall_run(tmp_path / "theirs"), tmp_path / "ours"
+    given = ["import-checkpoint", str(source), str(ours), "--data", str(samples.wall_folder())]
+    case = golden_case("rollout_concat1_hist1")
+    result = CliRunner().invoke(app, [*given, *tiny_encoder(case)])
+    assert result.exit_code == 0, result.output
+    assert f"imported: {ours}" in result.output
+    assert "stands in for the dinov2" in result.output
+
+    overrides = [
+        f"storage.root={tmp_path / 'home'}",
+        "plan.episodes=2",
+        "plan.max_iterations=1",
+        f"plan.world.frame_size={samples.SIZE}",
+        "plan.world.layout=random",
+        "plan.planner.num_samples=8",
+        "plan.planner.num_elites=2",
+        "plan.planner.num_iterations=2",
+        "plan.planner.horizon=2",
+        "evaluate.grid.goal_horizons=[2]",
+    ]
+    narrator = Narrator(Console(quiet=True))
+    outcomes = plan.plan_checkpoint(ours, overrides, tmp_path / "out", narrator)
+    assert [outcome.failure for outcome in outcomes[2]] == [None, None]
+    assert len(solved_in_process) == 2
+    plan.plan_checkpoint(ours, overrides, tmp_path / "out", narrator)
+    assert len(solved_in_process) == 2
+    # The same settings and epoch, other weights: what was planned with the first is not taken for it.
+    other = wall_run(tmp_path / "other", weight=1.0)
+    result = CliRunner().invoke(
+        app, ["import-checkpoint", str(other), str(tmp_path / "b"), *given[3:], *tiny_encoder(case)]
+    )
+    assert result.exit_code == 0, result.output
+    plan.plan_checkpoint(tmp_path / "b", overrides, tmp_path / "out", narrator)
+    assert len(solved_in_process) == 4
+
+    result = CliRunner().invoke(app, ["export-checkpoint", str(ours), str(tmp_path / "exported")])
+    assert result.exit_code == 0, result.output
+    assert "no place for action_embedding, proprio_embedding" in result.output
+    assert (tmp_path / "exported" / "predictor.safetensors").is_file()
+
+
+def test_planning_that_cannot_be_is_one_line(tmp_path: Path) -> None:
+    case = golden_case("rollout_concat1")
+    source = write_run(tmp_path / "theirs", case)
+    result = CliRunner().invoke(app, ["import-checkpoint", str(source), str(tmp_path / "ours"), *tiny_encoder(case)])
+    assert result.exit_code == 0, result.output
+    message = user_error(lambda: plan.plan_checkpoint(tmp_path / "ours", [], None, Narrator(Console(quiet=True))))
+    assert "pusht" in message or "--data" in message
+
+
+def test_a_crafted_file_is_refused_at_the_command_line(tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> Any:
+            return os.system, (f"touch {tmp_path / 'pwned'}",)
+
+    source = write_run(tmp_path / "theirs", golden_case("rollout_concat1"))
+    (source / "checkpoints" / "model_latest.pth").write_bytes(pickle.dumps(Evil()))
+    result = CliRunner().invoke(app, ["import-checkpoint", str(source), str(tmp_path / "ours")])
+    assert isinstance(result.exception, UserError)
+    assert "refused: posix.system is not part of a checkpoint" in str(result.exception)
+    assert not (tmp_path / "pwned").exists()
+    assert not (tmp_path / "ours").exists()
+
+
+def test_the_manifest_says_where_it_came_from(tmp_path: Path) -> None:
+    case = golden_case("rollout_concat1")
+    source = write_run(tmp_path / "theirs", case)
+    CliRunner().invoke(app, ["import-checkpoint", str(source), str(tmp_path / "ours"), *tiny_encoder(case)])
+    (manifest,) = (tmp_path / "ours" / "checkpoints").glob("*/checkpoint.json")
+    imported = json.loads(manifest.read_text(encoding="utf-8"))["facts"]["imported"]
+    assert imported["from"] == str(source / "checkpoints" / "model_latest.pth")
+    assert imported["epoch"] == 7
+
+
+def test_old_runs_join_an_experiment_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WM_HOME", str(tmp_path / "home"))
+    run = tmp_path / "outputs" / "one"
+    run.mkdir(parents=True)
+    (run / "hydra.yaml").write_text("seed: 1\n", encoding="utf-8")
+    (run / "metrics.csv").write_text("step,loss\n0,1.5\n", encoding="utf-8")
+    (tmp_path / "empty").mkdir()
+    given = ["import-runs", str(tmp_path / "outputs"), str(tmp_path / "empty"), "--experiment", "lab"]
+    first, again = (CliRunner().invoke(app, given) for _ in range(2))
+    assert (first.exit_code, again.exit_code) == (0, 0), first.output
+    assert f"{run}: imported as 'outputs/one': 1 params, 1 metrics, 1 steps" in first.output
+    assert f"{tmp_path / 'empty'}: nothing readable" in first.output
+    assert f"{run}: there already as 'outputs/one'\n" in again.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["import-checkpoint", "nowhere", "out"], "nowhere"),
+        (["export-checkpoint", "nowhere", "out"], "nowhere"),
+        (["import-runs", "nowhere"], "nowhere"),
+    ],
+)
+def test_nothing_there_is_one_line(
+    tmp_path: Path, arguments: list[str], word: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, arguments)
+    assert isinstance(result.exception, UserError)
+    assert word in str(result.exception)
+    assert not list(tmp_path.iterdir())
