@@ -98,13 +98,13 @@ def _sizes(facts: dict[str, Any], states: dict[str, dict[str, Tensor]]) -> dict[
             "dropout": predictor["dropout"],
         },
         "frameskip": config["data"]["clip"]["frameskip"],
-        "concat_dim": 0 if model.get("concat") == "token" else 1,
+        "concat_dim": 0 if model["concat"] == "token" else 1,
     }
     for part in ("action", "proprio"):
         if f"{part}_encoder" in states:
             out, into, _ = states[f"{part}_encoder"]["patch_embed.weight"].shape
             sizes[f"{part}_encoder"] = {"in_chans": into, "emb_dim": out, "num_frames": 1, "tubelet_size": 1}
-            sizes[f"num_{part}_repeat"] = model[part].get("repeat", 1)
+            sizes[f"num_{part}_repeat"] = model[part]["repeat"]
     if "decoder" in states:
         sizes["decoder"] = model["decoder"]
     return sizes

@@ -187,7 +187,7 @@ def _decoder(run: HydraRun) -> dict[str, Any]:
         if len(shape) != 3 or shape[0] != 3 or shape[1] != shape[2]:
             raise run.refuse("decoder.observation_shape", f"expected [3, side, side], found {shape}")
         settings["model.decoder.image_size"] = shape[1]
-    return settings
+    return {**settings, "train.optimizer.decoder_lr": run.get("training.decoder_lr", float)}
 
 
 def _training(run: HydraRun) -> dict[str, Any]:

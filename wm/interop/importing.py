@@ -10,18 +10,15 @@ from pathlib import Path
 from typing import Any, cast, get_args
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from wm.build import build_encoder, build_model
 from wm.config.data import DinoWmSourceConfig
 from wm.config.errors import UserError
 from wm.config.experiment import ExperimentConfig
-from wm.config.model import DinoWmConfig
 from wm.config.resolve import Layer, resolve
 from wm.config.yaml import parse_override
 from wm.contracts import Encoder
-from wm.data.atomic import atomic_file
 from wm.data.dataset import Dataset
 from wm.interop.exporting import EXPORT, read_export
 from wm.interop.hydra_config import HydraRun, Translated, translate
@@ -85,7 +82,7 @@ def import_checkpoint(source: Path, target: Path, data: Path | None = None, over
     translated = translate(run)
     theirs = read_checkpoint(file, run)
     notes = list(translated.notes)
-    settings, aside = _with_decoder(translated, theirs, notes)
+    settings = _with_decoder(translated, theirs, notes)
     sizes = _sizes(run, theirs, settings)
     settings["model.predictor.head_dim"] = sizes.head_dim
     frameskip = run.count("frameskip")
@@ -94,7 +91,7 @@ def import_checkpoint(source: Path, target: Path, data: Path | None = None, over
             f"{file}: its actions have {sizes.action_dim} numbers, no multiple of frameskip {frameskip} ({hydra})"
         )
     statistics = reference_statistics(run, data, sizes.action_dim // frameskip, sizes.proprio_dim)
-    config = resolve([Layer(str(hydra), _known(run, settings) | _data(run, data)), _command_line(overrides)])
+    config = resolve([Layer(str(hydra), settings | _data(run, data)), _command_line(overrides)])
     encoder = _encoder(config, translated, sizes, any(text.startswith("encoder.") for text in overrides), notes)
     dataset = Dataset(config.data, Path("/"), None) if config.data.sources else None
     identity = hashlib.sha256(hydra.read_bytes()).hexdigest()[:16]
@@ -118,9 +115,6 @@ def import_checkpoint(source: Path, target: Path, data: Path | None = None, over
     }
     weights = _weights(config, facts, theirs, file)
     path = _save(target, Checkpoint(theirs.epoch, weights, {"state": {}, "param_groups": []}, {}, facts), identity)
-    if aside:
-        with atomic_file(target / "decoder.safetensors") as partial:
-            save_file(aside, partial)
     if facts["imported"]["no_planning"]:
         notes.append(f"`wm plan` in simulation: {facts['imported']['no_planning']}")
     return Imported(path, notes)
@@ -155,47 +149,21 @@ def _sizes(run: HydraRun, theirs: ReferenceCheckpoint, settings: dict[str, Any])
     return _Sizes(width, tokens, action_dim, proprio_dim, rows // (3 * heads))
 
 
-def _with_decoder(
-    translated: Translated, theirs: ReferenceCheckpoint, notes: list[str]
-) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """(settings, decoder tensors that this version keeps aside)."""
+def _with_decoder(translated: Translated, theirs: ReferenceCheckpoint, notes: list[str]) -> dict[str, Any]:
+    """Settings with a decoder where the file holds one and hydra.yaml says which. `theirs` loses what has no place."""
     settings = dict(translated.settings)
-    named = "model.decoder.kind" in settings
-    if "decoder" in theirs.states and named and "decoder" in DinoWmConfig.model_fields:
-        if not settings.get("model.decoder.quantize", True):  # the reference keeps an unused codebook
-            unused = [name for name in theirs.states["decoder"] if name.startswith("quantize_b.")]
-            for name in unused:
-                del theirs.states["decoder"][name]
-        return settings, {}
-    settings = {path: value for path, value in settings.items() if not path.startswith("model.decoder.")}
-    aside = theirs.states.pop("decoder", {})
-    if aside:
-        notes.append("its decoder has no place in the model here: its tensors are kept in decoder.safetensors")
-    elif named:
+    is_named, is_there = "model.decoder.kind" in settings, "decoder" in theirs.states
+    if is_named and is_there:
+        if not settings.get("model.decoder.quantize", True):  # the reference keeps a codebook that it does not use
+            state = theirs.states["decoder"]
+            theirs.states["decoder"] = {k: v for k, v in state.items() if not k.startswith("quantize_b.")}
+        return settings
+    if is_named:
         notes.append("its decoder is not in the checkpoint (it was trained apart): imported without one")
-    return settings, aside
-
-
-def _known(run: HydraRun, settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings of this version; one that it lacks must have the value that it means without saying."""
-    without = {"model.concat": "channel", "model.action.repeat": 1, "model.proprio.repeat": 1}
-    known: dict[str, Any] = {}
-    for path, value in settings.items():
-        if path in without and not _exists(path):
-            if value != without[path]:
-                raise UserError(f"{run.file}: {path}={value} has no counterpart in this version")
-            continue
-        known[path] = value
-    return known
-
-
-def _exists(path: str) -> bool:
-    node: Any = ExperimentConfig()
-    for step in path.split("."):
-        if not hasattr(node, step):
-            return False
-        node = getattr(node, step)
-    return True
+    if is_there:
+        notes.append("hydra.yaml says has_decoder: false: the decoder in the checkpoint is left out")
+        del theirs.states["decoder"]
+    return {path: value for path, value in settings.items() if not path.startswith("model.decoder.")}
 
 
 def _data(run: HydraRun, data: Path | None) -> dict[str, Any]:

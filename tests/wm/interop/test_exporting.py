@@ -66,6 +66,22 @@ def test_names_and_shapes_are_the_references(tmp_path: Path) -> None:
     assert set(load_file(tmp_path / "out" / "ours.safetensors")) == {"action_embedding.null", "proprio_embedding.null"}
 
 
+@pytest.mark.parametrize("name", ["loss_concat1_decoder", "rollout_concat0"])
+def test_a_decoder_and_tokens_come_back(tmp_path: Path, name: str) -> None:
+    case = golden_case(name)
+    source = write_run(tmp_path / "theirs", case, has_decoder="decoder" in name)
+    path = import_checkpoint(source, tmp_path / "ours", None, tiny_encoder(case)).path
+    export_checkpoint(path, tmp_path / "out")
+    back = import_checkpoint(tmp_path / "out", tmp_path / "back").path
+    assert same(load_checkpoint(back).weights, load_checkpoint(path).weights)
+    modules = {file.stem for file in (tmp_path / "out").glob("*.safetensors")}
+    assert modules - {"decoder"} == {"predictor", "action_encoder", "proprio_encoder", "ours"}
+    assert ("decoder" in modules) == ("decoder" in name)
+    sizes = json.loads((tmp_path / "out" / "export.json").read_text(encoding="utf-8"))["sizes"]
+    assert sizes["concat_dim"] == case.size("concat_dim")
+    assert sizes["predictor"]["num_patches"] == 9 + 2 * (1 - case.size("concat_dim"))
+
+
 def test_wrong_exports_are_one_line(tmp_path: Path) -> None:
     run = samples.trained("baseline")
     assert "no checkpoint there" in user_error(lambda: export_checkpoint(tmp_path, tmp_path / "out"))

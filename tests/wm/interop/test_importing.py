@@ -29,7 +29,7 @@ def imported(folder: Path, case: Golden, *overrides: str, data: Path | None = No
     return wm.load(folder / "ours")
 
 
-@pytest.mark.parametrize("name", ["rollout_concat1", "rollout_concat1_hist1"])
+@pytest.mark.parametrize("name", ["rollout_concat1", "rollout_concat1_hist1", "rollout_concat0"])
 @pytest.mark.parametrize("attention", ["plain", "fused"])
 @torch.no_grad()
 def test_predictions_are_the_references(tmp_path: Path, name: str, attention: str) -> None:
@@ -41,9 +41,47 @@ def test_predictions_are_the_references(tmp_path: Path, name: str, attention: st
     for given in (1, 3):
         context = model.encode_content(obs.slice(slice(given)))
         content = torch.cat([context, model.rollout(context, actions)], dim=1)
-        assert_golden(model.with_actions(content[:, :-1], actions), case[f"out/z_n{given}"][:, :-1])
-        assert_golden(content[:, -1:], case[f"out/z_n{given}"][:, -1:, :, : content.shape[-1]])
+        reference = case[f"out/z_n{given}"]
+        assert_golden(model.with_actions(content[:, :-1], actions), reference[:, :-1])
+        assert_golden(content[:, -1:], reference[:, -1:, : content.shape[2], : content.shape[3]])
     assert not any(name.startswith("models") for name in sys.modules), "the reference's modules were imported"
+
+
+@torch.no_grad()
+def test_tiled_embeddings(tmp_path: Path) -> None:
+    """num_proprio_repeat 3, num_action_repeat 2. The case has no predictor: one of zeros takes its place."""
+    case, other = golden_case("encode_concat1_repeat"), golden_case("rollout_concat1")
+    width = {12 + 4 + 4: 12 + 3 * 4 + 2 * 4}
+    for key, value in other.arrays.items():
+        if key.startswith("w/predictor."):
+            case.arrays[key] = np.zeros([width.get(size, size) for size in value.shape], np.float32)
+    model = imported(tmp_path, case).model
+    assert_golden(
+        model.encode(Observation(case["in/visual_tokens"], case["in/proprio"]), case["in/action"]), case["out/z"]
+    )
+
+
+@torch.no_grad()
+def test_decoder(tmp_path: Path) -> None:
+    """The picture of the first frame is the reference's."""
+    case = golden_case("loss_concat1_decoder")
+    model = imported(tmp_path, case, has_decoder=True, training__decoder_lr=1e-4)
+    assert model.config.train.optimizer.decoder_lr == 1e-4
+    content = model.model.encode_content(Observation(case["in/visual_tokens"], case["in/proprio"]))
+    assert model.model.decoder is not None
+    picture, _ = model.model.decoder(model.model.visual(content))
+    assert_golden(picture[0, :1], case["out/visual_recon_frame0"])
+
+
+def test_decoders_that_are_elsewhere(tmp_path: Path) -> None:
+    without = write_run(tmp_path / "without", golden_case("rollout_concat1"), has_decoder=True)
+    result = import_checkpoint(without, tmp_path / "a", None, tiny_encoder(golden_case("rollout_concat1")))
+    assert any("trained apart" in note for note in result.notes)
+    assert wm.load(tmp_path / "a").model.decoder is None
+    case = golden_case("loss_concat1_decoder")
+    result = import_checkpoint(write_run(tmp_path / "unsaid", case), tmp_path / "b", None, tiny_encoder(case))
+    assert any("left out" in note for note in result.notes)
+    assert wm.load(tmp_path / "b").model.decoder is None
 
 
 def test_facts_statistics_and_settings(tmp_path: Path) -> None:
@@ -198,6 +236,12 @@ def test_normalisation_that_was_switched_off(tmp_path: Path) -> None:
         ({"env__name": "point_maze"}, ("point_maze", "--data")),
         ({"env__dataset__with_velocity": False}, ("proprios of 2", "take 4")),
         ({"concat_dim": 2}, ("concat_dim", "found 2")),
+        ({"concat_dim": 0}, ("7 tokens of 20",)),
+        (
+            {"has_decoder": True, "decoder___target_": "models.other.Decoder"},
+            ("decoder._target_", "models.other.Decoder"),
+        ),
+        ({"has_decoder": True, "decoder__quantize": "no"}, ("decoder.quantize", "true or false")),
     ],
 )
 def test_what_cannot_be_carried_over_is_one_line(
