@@ -45,12 +45,27 @@ class ExperimentConfig(Config):
         """The farthest step ahead at which latents are judged on held-out clips."""
         return max(self.evaluate.horizons)
 
+    @property
+    def best_metric(self) -> str:
+        """The validation metric that the best checkpoint is best by."""
+        horizons = sorted(self.evaluate.horizons)
+        return self.train.best_metric or f"val/copy_ratio_h{horizons[(len(horizons) - 1) // 2]}"
+
     @model_validator(mode="after")
     def _branches_agree(self) -> Self:
         if self.train.batch_size % self.resources.num_workers:
             raise ValueError(
                 f"train.batch_size ({self.train.batch_size}) must be a multiple of resources.num_workers "
                 f"({self.resources.num_workers})"
+            )
+        if self.train.accumulation > self.train.batch_size // self.resources.num_workers:
+            raise ValueError(
+                f"train.accumulation ({self.train.accumulation}) must be at most the "
+                f"{self.train.batch_size // self.resources.num_workers} clips of a worker"
+            )
+        if self.train.accumulation > 1 and self.model.unsplittable is not None:
+            raise ValueError(
+                f"{self.model.unsplittable} needs train.accumulation=1: it looks at all clips of a batch together"
             )
         if self.plan.objective.alpha > 0 and not self.model.keeps_proprio:
             why = "model.proprio.kind=none" if isinstance(self.model.proprio, NoProprio) else "projection.of=joint"

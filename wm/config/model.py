@@ -12,6 +12,7 @@ from wm.config.masking import MaskingConfig, NoMasking
 from wm.config.terms import (
     AlignmentConfig,
     CustomTerm,
+    InfoNceAlignment,
     LatentDynamicsConfig,
     NoAlignment,
     NoLatentDynamics,
@@ -138,6 +139,13 @@ class DinoWmConfig(Config):
     variance: VarianceConfig = NoVariance()
     terms: dict[str, CustomTerm] = {}
     decoder: DecoderConfig = NoDecoder()
+
+    @property
+    def unsplittable(self) -> str | None:
+        """The term, if there is one, that is no mean over clips, so that a batch cannot be computed in pieces."""
+        if isinstance(self.alignment, InfoNceAlignment):
+            return "model.alignment.kind=infonce"
+        return None if isinstance(self.variance, NoVariance) else "model.variance.kind=hinge"
 
     @property
     def keeps_proprio(self) -> bool:

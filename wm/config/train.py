@@ -16,6 +16,7 @@ class OptimizerConfig(Config):
 
     Args:
         schedule: multiplies every rate over training.
+        grad_clip_norm: largest norm of the world model's gradients together, and of the decoder's; or None.
     """
 
     predictor_lr: PositiveFloat = 5e-4
@@ -32,22 +33,38 @@ class TrainConfig(Config):
 
     Args:
         batch_size: clips of a global batch, over all workers.
+        accumulation: pieces into which a worker splits its part of the batch, one after another; their gradients add up to the
+            whole batch's. A term that looks at all clips together (InfoNCE, variance) is refused.
+        precision: of the networks' forward and backward passes; weights, optimiser, losses and validation stay in float32.
+        compile: torch.compile of the predictor, for training steps alone.
+        deterministic: only kernels that give the same bits every time on one machine; slower on a GPU.
         steps_per_epoch: None means every training clip once.
         rollout_horizon: k of the multi-step loss; 1 is teacher forcing alone.
+        log_gradient_norms: at each row of metrics, the norm of each weighted term's gradient (`train/grad_norm/<term>`, of the
+            main worker's clips) and of the step's (`train/grad_norm`, before clipping).
         ema_decay: 0 keeps no average; otherwise validation and planning use the averaged weights.
         checkpoint_every_steps: also at every epoch's end.
         validate_every_epochs: latent metrics on held-out clips; the last epoch is always validated.
         num_threads: torch threads of a CPU worker: part of what makes two runs the same bit for bit.
+        best_metric: validation metric whose best checkpoint is kept beside the newest ones; None is the copy ratio at the middle
+            one of evaluate.horizons.
     """
 
     batch_size: PositiveInt = 32
+    accumulation: PositiveInt = 1
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    compile: bool = False
+    deterministic: bool = False
     epochs: PositiveInt = 100
     steps_per_epoch: PositiveInt | None = None
     rollout_horizon: PositiveInt = 1
     optimizer: OptimizerConfig = OptimizerConfig()
+    log_gradient_norms: bool = False
     ema_decay: Fraction = 0.0
     checkpoint_every_steps: PositiveInt = 500
     keep_checkpoints: PositiveInt = 2
+    best_metric: Annotated[str, Field(pattern="^val/")] | None = None
+    best_mode: Literal["min", "max"] = "min"
     validate_every_epochs: PositiveInt = 1
     num_threads: PositiveInt = 1
     device: Literal["auto", "cpu", "cuda"] = "auto"

@@ -247,6 +247,25 @@ def test_a_misspelt_key_below_a_kind():
         ({"model.reconstruction": "features"}, "reconstruction.kind=features needs a projection"),
         ({"resources.num_workers": 3}, "train.batch_size (32) must be a multiple of resources.num_workers (3)"),
         ({"model.proprio": "none", "plan.objective.alpha": 1.0}, "plan.objective.alpha must be 0"),
+        ({"train.accumulation": 33}, "train.accumulation (33) must be at most the 32 clips of a worker"),
+        (
+            {"train.accumulation": 17, "resources.num_workers": 2},
+            "train.accumulation (17) must be at most the 16 clips of a worker",
+        ),
+        (
+            {"model.variant": "align", "model.alignment": {"kind": "infonce"}, "train.accumulation": 2},
+            "model.alignment.kind=infonce needs train.accumulation=1",
+        ),
+        (
+            {"model.variance.kind": "hinge", "train.accumulation": 2},
+            "model.variance.kind=hinge needs train.accumulation=1",
+        ),
+        ({"train.precision": "bf8"}, "train.precision: input should be 'fp32', 'bf16' or 'fp16' (got 'bf8')"),
+        ({"train.best_metric": "train/loss"}, "train.best_metric"),
+        (
+            {"train.optimizer.schedule": {"kind": "linear", "warmup": 0.5, "over": 0.4}},
+            "warmup (0.5) must be at most over",
+        ),
         ({"train.ema_decay": 1.0}, "ema_decay must be below 1"),
         ({"encoder": {"kind": "tiny", "image_size": 85}}, "image_size (85) must be a multiple of patch_size (14)"),
     ],

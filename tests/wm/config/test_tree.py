@@ -127,3 +127,35 @@ def test_a_quarter_of_the_way_tells_the_two_apart():
     ends = {"start": 1.0, "end": 0.0}
     assert value_at(LinearSchedule(**ends), 0.25) == pytest.approx(0.75)
     assert value_at(CosineSchedule(**ends), 0.25) == pytest.approx((1 + math.sqrt(0.5)) / 2)
+
+
+@given(PROGRESS, VALUES, VALUES, st.floats(0.01, 0.5), st.floats(0.5, 1))
+def test_warm_up_rises_from_0_and_the_decay_begins_where_it_ends(progress, start, end, warmup, over):
+    schedules = [
+        ConstantSchedule(start=start, warmup=warmup),
+        LinearSchedule(start=start, end=end, warmup=warmup, over=over),
+        CosineSchedule(start=start, end=end, warmup=warmup, over=over),
+    ]
+    q = min(max(progress - warmup, 0) / (over - warmup), 1) if over > warmup else float(progress >= warmup)
+    after = [start, start + (end - start) * q, end + (start - end) * math.cos(math.pi * q / 2) ** 2]
+    rising = [start * progress / warmup] * 3
+    expected = rising if progress < warmup else after
+    assert [value_at(schedule, progress) for schedule in schedules] == pytest.approx(expected, abs=1e-6 * (start + end))
+
+
+@pytest.mark.parametrize("cls", [LinearSchedule, CosineSchedule])
+def test_a_decay_that_ends_before_the_warm_up_is_refused(cls):
+    with pytest.raises(ValidationError, match=r"warmup \(0.3\) must be at most over \(0.2\)"):
+        cls(warmup=0.3, over=0.2)
+
+
+@pytest.mark.parametrize(
+    ("horizons", "metric"), [([1, 5, 10], "h5"), ([10, 1, 5], "h5"), ([1, 5, 10, 20], "h5"), ([3], "h3")]
+)
+def test_the_best_checkpoint_is_best_at_the_middle_horizon(horizons, metric):
+    def best(changes: dict[str, Any]) -> str:
+        tree = {"data.sources.w.path": "x", "evaluate.horizons": horizons, **changes}
+        return resolve([Layer.from_tree("test", tree)]).best_metric
+
+    assert best({}) == f"val/copy_ratio_{metric}"
+    assert best({"train.best_metric": "val/effective_rank"}) == "val/effective_rank"
