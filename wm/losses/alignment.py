@@ -7,9 +7,11 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from wm.losses.precision import in_float32
 from wm.losses.ranks import ALONE, Alone, weighted_mean
 
 
+@in_float32
 def state_mse_loss(
     readout: Float[Tensor, "N S"], state: Float[Tensor, "N S"], weights: Float[Tensor, "N"], ranks: Alone = ALONE
 ) -> Float[Tensor, ""]:
@@ -17,6 +19,7 @@ def state_mse_loss(
     return weighted_mean((readout - state).square().mean(dim=-1), weights, ranks)
 
 
+@in_float32
 def infonce_loss(
     readout: Float[Tensor, "N S"],
     state: Float[Tensor, "N S"],

@@ -5,9 +5,11 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
+from wm.losses.precision import in_float32
 from wm.losses.ranks import ALONE, Alone, weighted_mean
 
 
+@in_float32
 def mean_latent_loss(
     predicted: Float[Tensor, "B T P V"],
     target: Float[Tensor, "B T P V"],
@@ -18,6 +20,7 @@ def mean_latent_loss(
     return vector_loss(predicted.mean(dim=2), target.mean(dim=2), weights, ranks)
 
 
+@in_float32
 def vector_loss(
     predicted: Float[Tensor, "B T K"],
     target: Float[Tensor, "B T K"],

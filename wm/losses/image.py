@@ -5,9 +5,11 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
+from wm.losses.precision import in_float32
 from wm.losses.ranks import ALONE, Alone, weighted_mean
 
 
+@in_float32
 def image_loss(
     decoded: Float[Tensor, "B T 3 S S"],
     frames: Float[Tensor, "B T 3 S S"],

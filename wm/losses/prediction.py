@@ -8,11 +8,13 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from wm.losses.precision import in_float32
 from wm.losses.ranks import ALONE, Alone, weighted_mean
 
 LatentLoss = Literal["mse", "l1", "smooth_l1", "cosine"]
 
 
+@in_float32
 def prediction_loss(
     predicted: Float[Tensor, "B T P C"],
     target: Float[Tensor, "B T P C"],
@@ -29,6 +31,7 @@ def prediction_loss(
     return weighted_mean(latent_errors(predicted, target.detach(), kind).flatten(1).mean(dim=1), weights, ranks)
 
 
+@in_float32
 def latent_errors(
     predicted: Float[Tensor, "B T P C"], target: Float[Tensor, "B T P C"], kind: LatentLoss
 ) -> Float[Tensor, "B T P"]:

@@ -10,6 +10,15 @@ from torch import Tensor
 class Alone:
     """One worker: its batch is the global batch."""
 
+    @property
+    def count(self) -> int:
+        """How many workers there are."""
+        return 1
+
+    def mean(self, values: Tensor) -> Tensor:
+        """The mean over workers, element by element. Without gradient."""
+        return values.detach()
+
     def mean_total(self, weights: Tensor) -> Tensor:
         """Sum of the weights of all workers, divided by the number of workers."""
         return weights.sum()
@@ -22,10 +31,17 @@ class Alone:
 class Together(Alone):
     """All workers of torch's process group. Every one of them must ask for the same things in the same order."""
 
-    def mean_total(self, weights: Tensor) -> Tensor:
-        total = weights.detach().sum()
+    @property
+    def count(self) -> int:
+        return dist.get_world_size()
+
+    def mean(self, values: Tensor) -> Tensor:
+        total = values.detach().clone()
         dist.all_reduce(total)
         return total / dist.get_world_size()
+
+    def mean_total(self, weights: Tensor) -> Tensor:
+        return self.mean(weights.sum())
 
     def gather(self, rows: Tensor) -> tuple[Tensor, int]:
         parts = [torch.empty_like(rows) for _ in range(dist.get_world_size())]

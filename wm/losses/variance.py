@@ -5,7 +5,10 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
+from wm.losses.precision import in_float32
 
+
+@in_float32
 def variance_loss(latents: Float[Tensor, "B T P V"], target_std: float) -> Float[Tensor, ""]:
     """mean_c max(0, target - sqrt(var_c + 1e-4)), the variance of each channel over the worker's clips, frames and tokens.
 
