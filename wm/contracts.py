@@ -205,6 +205,8 @@ class TokenStore(Protocol):
 
 @runtime_checkable
 class Reporter(Protocol):
-    """The training core's only way out."""
+    """The training core's only way out; `notes` are sentences for the person who waits."""
 
-    def report(self, step: int, metrics: Mapping[str, float], checkpoint: Path | None = None) -> None: ...
+    def report(
+        self, step: int, metrics: Mapping[str, float], checkpoint: Path | None = None, notes: Sequence[str] = ()
+    ) -> None: ...

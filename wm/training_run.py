@@ -159,6 +159,7 @@ class RunInputs:
         """The training loop of this run."""
         torch.set_num_threads(self.config.train.num_threads)
         facts = {**model_facts(self.config, self.dataset, self.encoder), "train_hash": self.hash, "commit": commit}
+        validator = self.validator() if is_main else None
         return Training(
             config=self.config.train,
             model=build_model(self.config, facts),
@@ -167,7 +168,10 @@ class RunInputs:
             steps_per_epoch=self.clips.schedule.steps_per_epoch,
             batches=batches,
             reporter=reporter,
-            validate=self.validator().metrics if is_main else None,
+            validate=None if validator is None else validator.metrics,
+            health=None if validator is None else validator.health,
+            best_metric=self.config.best_metric,
+            unsplittable=self.config.model.unsplittable,
             facts=facts,
             folder=self.folder.checkpoints if keep_checkpoints else None,
             wrap=wrap,

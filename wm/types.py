@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -101,6 +101,11 @@ class Batch:
             images=None if self.images is None else change(self.images),
         )
 
+    def chunks(self, size: int) -> list[Batch]:
+        """The batch in pieces of at most `size` clips."""
+        starts = range(0, self.num_clips, size)
+        return [self.map(lambda values, first=first: values[first : first + size]) for first in starts]
+
     def to(self, device: torch.device) -> Batch:
         """The same batch on another device."""
         return self.map(lambda values: values.to(device))
@@ -113,10 +118,12 @@ class LossTerms:
     Args:
         weighted: each term times its weight, by name; their sum is differentiated.
         parts: unweighted value of each term and of what is only watched, detached, by name.
+        label: for a term that counts only the rows with a label, which one; what is not named counts every row.
     """
 
     weighted: Mapping[str, Tensor]
     parts: Mapping[str, Tensor]
+    label: Mapping[str, Literal["state", "actions"]] = field(default_factory=dict[str, Literal["state", "actions"]])
 
     @property
     def total(self) -> Tensor:

@@ -47,6 +47,17 @@ class Validator:
             model.train(training)
         return {f"val/{key}": value for key, value in metrics.items()}
 
+    @torch.no_grad()
+    def health(self, model: WorldModel) -> dict[str, float]:
+        """Those of `metrics` that say whether latents still carry anything, for a fraction of the time."""
+        training = model.training
+        model.eval()
+        try:
+            visual = model.visual(_content(model, self.held_out))
+        finally:
+            model.train(training)
+        return {f"val/{key}": value for key, value in latent_health(visual).items()}
+
     def _errors(self, model: WorldModel) -> dict[str, float]:
         """As `rollout_errors` of all clips at once: a ratio of means, not a mean of the pieces' ratios."""
         pieces = list(_pieces(model, self.held_out))
@@ -81,16 +92,10 @@ class Validator:
         return metrics
 
 
-def chunks(batch: Batch, size: int) -> list[Batch]:
-    """The batch in pieces of at most `size` clips."""
-    starts = range(0, batch.num_clips, size)
-    return [batch.map(lambda values, first=first: values[first : first + size]) for first in starts]
-
-
 def _pieces(model: WorldModel, batch: Batch) -> Iterator[Batch]:
     """A few clips at a time, where the model is."""
     device = next(model.parameters()).device
-    return (piece.to(device) for piece in chunks(batch, _CLIPS_AT_ONCE))
+    return (piece.to(device) for piece in batch.chunks(_CLIPS_AT_ONCE))
 
 
 def _content(model: WorldModel, batch: Batch) -> Tensor:

@@ -106,7 +106,8 @@ def loss_terms(model: WorldModel, forward: Forward, progress: float) -> LossTerm
         weighted["decoder_loss_reconstructed"] = found["decoder_loss"]
     for name, term in model.terms.items():
         add(f"{name}_loss", term(model, forward), value_at(config.terms[name].weight, progress))
-    return LossTerms(weighted, {name: value.detach() for name, value in parts.items()})
+    detached = {name: value.detach() for name, value in parts.items()}
+    return LossTerms(weighted, detached, label={"alignment_loss": "state"})
 
 
 def _watched(model: WorldModel, forward: Forward) -> dict[str, Tensor]:

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -28,6 +29,22 @@ FORMAT = 1
 MANIFEST = "checkpoint.json"
 
 
+class Best(NamedTuple):
+    """The best validated step of a run so far."""
+
+    step: int
+    metric: str
+    value: float
+
+
+def best_of(history: Sequence[Mapping[str, Any]], metric: str, mode: Literal["min", "max"]) -> Best | None:
+    """The first of the rows with the best finite value of `metric`, or None where no row has one."""
+    found = [Best(row["step"], metric, row["metrics"][metric]) for row in history if metric in row["metrics"]]
+    finite = [best for best in found if math.isfinite(best.value)]
+    sign = 1 if mode == "min" else -1
+    return min(finite, key=lambda best: sign * best.value, default=None)
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """Everything one holds, in memory.
@@ -37,6 +54,10 @@ class Checkpoint:
         facts: config, statistics, fingerprints and sizes: what rebuilds the model without the data.
         history: metric rows so far, `{"step": 20, "metrics": {...}}`.
         elapsed_s: seconds of training so far.
+        scaler: the loss scale of fp16.
+        micro_batch: clips computed at once, which memory may have made smaller than configured.
+        health_at_start: latent health before the first step, which later ones are compared with.
+        best: the best validated step so far, and what it is best by; None before the first validation.
     """
 
     step: int
@@ -47,6 +68,10 @@ class Checkpoint:
     history: list[dict[str, Any]] = field(default_factory=list)
     ema: dict[str, Tensor] | None = None
     elapsed_s: float = 0.0
+    scaler: dict[str, Any] = field(default_factory=dict[str, Any])
+    micro_batch: int | None = None
+    health_at_start: dict[str, float] = field(default_factory=dict[str, float])
+    best: Best | None = None
 
     @property
     def weights(self) -> dict[str, Tensor]:
@@ -55,8 +80,8 @@ class Checkpoint:
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
-    """Write `folder/step_{:08d}` and delete all but the newest `keep`. Raises UserError when the disk is full."""
-    path = folder / f"step_{checkpoint.step:08d}"
+    """Write `folder/step_{:08d}` and delete all but the newest `keep` and the best. Raises UserError when the disk is full."""
+    path = folder / _name(checkpoint.step)
     tensors, numbers = _flatten_optimizer(checkpoint.optimizer)
     files = {"model": checkpoint.model, "optimizer": tensors, "rng": checkpoint.rng}
     if checkpoint.ema is not None:
@@ -70,6 +95,10 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
                 "format": FORMAT,
                 "step": checkpoint.step,
                 "elapsed_s": checkpoint.elapsed_s,
+                "scaler": checkpoint.scaler,
+                "micro_batch": checkpoint.micro_batch,
+                "health_at_start": checkpoint.health_at_start,
+                "best": None if checkpoint.best is None else checkpoint.best._asdict(),
                 "optimizer": numbers,
                 "facts": checkpoint.facts,
                 "history": checkpoint.history,
@@ -81,7 +110,10 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
         raise UserError(
             f"{path}: the checkpoint could not be written ({error}); free some space and run again"
         ) from error
+    best = None if checkpoint.best is None else folder / _name(checkpoint.best.step)
     for old in list_checkpoints(folder)[:-keep]:
+        if old == best:
+            continue
         shutil.rmtree(old, ignore_errors=True)
     return path
 
@@ -106,6 +138,11 @@ def load_checkpoint(path: Path) -> Checkpoint:
         history=manifest["history"],
         ema=loaded.get("ema"),
         elapsed_s=manifest["elapsed_s"],
+        # Checkpoints of the first release lack these; they can be planned with, not resumed (their train_hash differs).
+        scaler=manifest.get("scaler", {}),
+        micro_batch=manifest.get("micro_batch"),
+        health_at_start=manifest.get("health_at_start", {}),
+        best=None if manifest.get("best") is None else Best(**manifest["best"]),
     )
 
 
@@ -133,30 +170,32 @@ def list_checkpoints(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("step_*") if (path / MANIFEST).is_file())
 
 
-def find_checkpoint(path: Path) -> Path:
-    """A checkpoint folder itself, or the newest of a run folder."""
+def find_checkpoint(path: Path, which: Literal["latest", "best"] = "latest") -> Path:
+    """A checkpoint folder itself, or the newest, or the best by `train.best_metric`, of a run folder.
+
+    Raises UserError when there is none.
+    """
     if (path / MANIFEST).is_file():
         return path
     for folder in (path / "checkpoints", path):
         found = list_checkpoints(folder) if folder.is_dir() else []
         if found:
-            return found[-1]
+            return found[-1] if which == "latest" else _best(found)
     raise UserError(f"{path}: no checkpoint there; expected a run folder or a step_* folder with {MANIFEST}")
 
 
-def rng_state() -> dict[str, Tensor]:
-    """Torch's random state, of the CPU and of the current GPU."""
-    state = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        state["cuda"] = torch.cuda.get_rng_state()
-    return state
+def _best(found: list[Path]) -> Path:
+    best = read_manifest(found[-1]).get("best")
+    if best is None:
+        raise UserError(f"{found[-1]}: no step of this run has been validated, so none is the best; take the latest")
+    path = found[-1].parent / _name(best["step"])
+    if path not in found:
+        raise UserError(f"{path}: the best checkpoint by {best['metric']} is gone; take the latest")
+    return path
 
 
-def restore_rng_state(state: dict[str, Tensor]) -> None:
-    """The inverse of `rng_state`."""
-    torch.set_rng_state(state["cpu"])
-    if "cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state["cuda"])
+def _name(step: int) -> str:
+    return f"step_{step:08d}"
 
 
 def _sha256(file: Path) -> str:

@@ -11,38 +11,27 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from wm.config.errors import UserError
+from wm.config.errors import UserError, nearest
 from wm.config.train import TrainConfig
 from wm.contracts import Reporter
 from wm.losses.ranks import current_ranks
 from wm.models.world_model import WorldModel
-from wm.training.checkpoint import (
-    Checkpoint,
-    list_checkpoints,
-    load_checkpoint,
-    restore_rng_state,
-    rng_state,
-    save_checkpoint,
-)
+from wm.training.checkpoint import Checkpoint, best_of, list_checkpoints, load_checkpoint, save_checkpoint
+from wm.training.determinism import deterministic
 from wm.training.ema import WeightAverage
-from wm.training.optimizer import build_optimizer, clipped_apart, set_rates
+from wm.training.loss_module import LossModule
+from wm.training.meter import Meter
+from wm.training.micro_batch import MicroBatch
+from wm.training.optimizer import build_optimizer, set_rates
+from wm.training.precision import Precision
+from wm.training.rng import restore_rng_state, rng_state
+from wm.training.step import Step
+from wm.training.verdict import training_warnings
 from wm.types import Batch
 
 LOG_EVERY_STEPS = 20
-
-
-class LossModule(nn.Module):
-    """The model's losses as a forward: what a distributed wrapper must see, or its gradients never synchronise."""
-
-    def __init__(self, model: WorldModel) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, batch: Batch, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
-        terms = self.model.losses(batch, progress, current_ranks())
-        return terms.total, dict(terms.parts)
 
 
 @dataclass
@@ -53,6 +42,9 @@ class Training:
         total_steps: optimiser steps in all; steps_per_epoch: for validation and checkpoints.
         batches: start step -> this rank's batches from there on, in schedule order.
         validate: metrics of a model on held-out clips, or None on ranks that do not validate.
+        health: those of them that tell whether latents collapsed, taken before the first step.
+        best_metric: the one of them whose best checkpoint is kept; None keeps only the newest.
+        unsplittable: the term, if there is one, for which a batch cannot be computed in pieces: no mean over its clips.
         facts: config, statistics and fingerprints for the checkpoint.
         folder: where checkpoints lie, or None to keep none.
         wrap: distributed wrapper around the loss module.
@@ -67,6 +59,9 @@ class Training:
     batches: Callable[[int], Iterator[Batch]]
     reporter: Reporter
     validate: Callable[[WorldModel], Mapping[str, float]] | None = None
+    health: Callable[[WorldModel], Mapping[str, float]] | None = None
+    best_metric: str | None = None
+    unsplittable: str | None = None
     facts: dict[str, Any] = field(default_factory=dict)
     folder: Path | None = None
     wrap: Callable[[nn.Module], nn.Module] = lambda module: module
@@ -75,11 +70,12 @@ class Training:
     def run(self) -> list[dict[str, Any]]:
         """Train to the end from the newest whole checkpoint; returns the metric rows of the whole run.
 
-        Raises UserError when the loss is no longer finite.
+        Raises UserError when the loss is no longer finite, and when not even one clip fits into memory.
         """
-        self._start()
-        if self._step < self.total_steps:
-            self._train()
+        with deterministic(self.config.deterministic):
+            self._start()
+            if self._step < self.total_steps:
+                self._train()
         return self._history
 
     @property
@@ -89,23 +85,40 @@ class Training:
 
     def _start(self) -> None:
         model = self.model.to(self.device)
-        self._losses = self.wrap(LossModule(model))
+        if self.config.compile:
+            model.predictor.compile(dynamic=False)  # in place: the names of its weights stay what they were
+        self._precision = Precision(self.config.precision, self.device)
         self._optimizer = build_optimizer(model, self.config.optimizer)
         self._average = WeightAverage(model, self.config.ema_decay) if self.config.ema_decay > 0 else None
+        clips = self.config.batch_size // current_ranks().count
+        self._micro_batch = MicroBatch(math.ceil(clips / self.config.accumulation), self.unsplittable, self.folder)
+        losses = LossModule(model, self._precision)
+        wrapped = self.wrap(losses)
+        self._take_step = Step(self.config, losses, wrapped, self._optimizer, self._micro_batch, self.device).take
         self._step = 0
         self._elapsed_s = 0.0
         self._history: list[dict[str, Any]] = []
+        self._warned: set[str] = set()
+        self._health_at_start: dict[str, float] = {}
         checkpoint = self._newest_checkpoint()
-        if checkpoint is None:
-            return
+        if checkpoint is not None:
+            self._resume(checkpoint)
+        elif self.health is not None:
+            self._health_at_start = dict(self._measured(self.health))
+
+    def _resume(self, checkpoint: Checkpoint) -> None:
         if checkpoint.facts.get("train_hash") != self.facts.get("train_hash"):
             raise UserError(f"{self.folder}: its checkpoints are of another run; give this one a folder of its own")
-        model.load_state_dict(checkpoint.model)
+        self.model.load_state_dict(checkpoint.model)
         self._optimizer.load_state_dict(checkpoint.optimizer)
         if self._average is not None and checkpoint.ema is not None:
             self._average.load(checkpoint.ema)
+        self._precision.load(checkpoint.scaler)
+        self._micro_batch.size = min(self._micro_batch.size, checkpoint.micro_batch or self._micro_batch.size)
         restore_rng_state(checkpoint.rng)
         self._step, self._elapsed_s, self._history = checkpoint.step, checkpoint.elapsed_s, checkpoint.history
+        self._health_at_start = checkpoint.health_at_start
+        self._warned = set(next((row["warnings"] for row in reversed(self._history) if "warnings" in row), {}))
 
     def _newest_checkpoint(self) -> Checkpoint | None:
         """The newest that reads back whole: one damaged by a crash of the machine falls back to the one before it."""
@@ -122,64 +135,67 @@ class Training:
         self.model.train()
         resumed_at = self._step
         began = counted_from = time.monotonic()
-        batches = self.batches(self._step)
-        sums: dict[str, Tensor] = {}
-        counted = 0
-        for batch in batches:
+        meter = Meter()
+        for batch in self.batches(self._step):
+            keep = self._keeps(self._step + 1)
+            row = keep or (self._step + 1) % LOG_EVERY_STEPS == 0
             progress = self._step / self.total_steps
             set_rates(self._optimizer, self.config.optimizer, progress)
-            total, parts = self._losses(batch.to(self.device), progress)
-            self._optimizer.zero_grad(set_to_none=True)
-            total.backward()
-            self._clip_gradients()
-            self._optimizer.step()
+            parts, norms = self._take_step(batch, progress, row and self.config.log_gradient_norms)
             self._step += 1
             if self._average is not None:
                 self._average.update(self.model)
-            for name, value in {"loss": total.detach(), **parts}.items():
-                sums[name] = sums[name] + value if name in sums else value
-            counted += 1
-            done = self._step == self.total_steps
-            keep = done or any(
-                self._step % every == 0 for every in (self.steps_per_epoch, self.config.checkpoint_every_steps)
-            )
-            if keep or self._step % LOG_EVERY_STEPS == 0:
-                metrics = {f"train/{name}": float(value) / counted for name, value in sums.items()}
+            meter.add(parts)
+            if row:
+                metrics = {f"train/{name}": value for name, value in meter.take().items()}
                 if not all(map(math.isfinite, metrics.values())):
                     raise UserError(f"step {self._step}: the loss is {metrics['train/loss']}; lower the learning rates")
-                sums, counted = {}, 0
+                metrics |= {f"train/grad_norm/{name}".rstrip("/"): float(value) for name, value in norms.items()}
                 now = time.monotonic()
                 self._elapsed_s += now - counted_from
                 counted_from = now
                 self._finish_row(metrics, keep, (self._step - resumed_at) / (now - began))
-            if done:
+            if self._step == self.total_steps:
                 return
         raise RuntimeError(f"the stream ended at step {self._step} of {self.total_steps}")
+
+    def _keeps(self, step: int) -> bool:
+        """Whether a checkpoint is due after `step`."""
+        every = (self.total_steps, self.steps_per_epoch, self.config.checkpoint_every_steps)
+        return any(step % steps == 0 for steps in every)
 
     def _finish_row(self, metrics: dict[str, float], keep: bool, speed: float) -> None:
         """A row of metrics; checkpoints fall on rows only, so that no half-summed loss is lost."""
         epoch, within = divmod(self._step, self.steps_per_epoch)
+        row: dict[str, Any] = {"step": self._step, "epoch": epoch, "metrics": metrics}
+        notes = self._micro_batch.take_changes()
         due = within == 0 and epoch % self.config.validate_every_epochs == 0
         if self.validate is not None and (due or self._step == self.total_steps):
-            metrics |= self.validate(self._evaluated_model())
-        self._history.append({"step": self._step, "epoch": epoch, "metrics": metrics})
+            metrics |= self._measured(self.validate)
+            self._check_best_metric(metrics)
+            row["warnings"] = training_warnings(metrics, self._health_at_start)
+            notes += [text for kind, text in row["warnings"].items() if kind not in self._warned]
+            self._warned = set(row["warnings"])
+        self._history.append(row)
         path = self._save() if keep else None
         progress = {"train/steps_per_s": speed, "train/time_s": self._elapsed_s, "train/epoch": float(epoch)}
-        self.reporter.report(self._step, {**metrics, **progress}, path)
+        self.reporter.report(self._step, {**metrics, **progress}, path, notes)
 
-    def _clip_gradients(self) -> None:
-        norm = self.config.optimizer.grad_clip_norm
-        if norm is not None:
-            for parameters in clipped_apart(self.model):
-                nn.utils.clip_grad_norm_(parameters, norm)
+    def _measured(self, measure: Callable[[WorldModel], Mapping[str, float]]) -> Mapping[str, float]:
+        """Of the averaged weights when there are some; in float32 and uncompiled, as planning runs them."""
+        model = self.model
+        if self._average is not None:
+            model = copy.deepcopy(model)
+            model.load_state_dict(self._average.shadow)
+        with torch.compiler.set_stance("force_eager"):
+            return measure(model)
 
-    def _evaluated_model(self) -> WorldModel:
-        """The model with averaged weights when there are some."""
-        if self._average is None:
-            return self.model
-        averaged = copy.deepcopy(self.model)
-        averaged.load_state_dict(self._average.shadow)
-        return averaged
+    def _check_best_metric(self, metrics: Mapping[str, float]) -> None:
+        if self.best_metric is not None and self.best_metric not in metrics:
+            known = [name for name in metrics if name.startswith("val/")]
+            raise UserError(
+                f"train.best_metric: validation has no '{self.best_metric}'.{nearest(self.best_metric, known)}"
+            )
 
     def _save(self) -> Path | None:
         if self.folder is None or not self.is_main:
@@ -193,5 +209,9 @@ class Training:
             history=self._history,
             ema=None if self._average is None else self._average.shadow,
             elapsed_s=self._elapsed_s,
+            scaler=self._precision.state(),
+            micro_batch=self._micro_batch.size,
+            health_at_start=self._health_at_start,
+            best=best_of(self._history, self.best_metric, self.config.best_mode) if self.best_metric else None,
         )
         return save_checkpoint(self.folder, checkpoint, self.config.keep_checkpoints)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 
 class NullReporter:
     """Says nothing."""
 
-    def report(self, step: int, metrics: Mapping[str, float], checkpoint: Path | None = None) -> None:
+    def report(
+        self, step: int, metrics: Mapping[str, float], checkpoint: Path | None = None, notes: Sequence[str] = ()
+    ) -> None:
         """Discard."""
 
 
@@ -18,7 +20,11 @@ class ListReporter:
 
     def __init__(self) -> None:
         self.reports: list[tuple[int, dict[str, float], Path | None]] = []
+        self.notes: list[str] = []
 
-    def report(self, step: int, metrics: Mapping[str, float], checkpoint: Path | None = None) -> None:
+    def report(
+        self, step: int, metrics: Mapping[str, float], checkpoint: Path | None = None, notes: Sequence[str] = ()
+    ) -> None:
         """Append."""
+        self.notes += notes
         self.reports.append((step, dict(metrics), checkpoint))

@@ -19,7 +19,7 @@ from wm.evaluation.health import effective_rank, latent_health
 from wm.evaluation.latent import imagine, rollout_errors
 from wm.evaluation.probe import StateProbe
 from wm.evaluation.retrieval import imagined_strip
-from wm.evaluation.validation import Validator, chunks
+from wm.evaluation.validation import Validator
 from wm.training.reporter import NullReporter
 from wm.types import Batch, Observation
 
@@ -250,16 +250,6 @@ def test_pieces_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(validation, "_CLIPS_AT_ONCE", 3)
     assert validator.metrics(as_model(Toy(half))) == {key: pytest.approx(v, rel=1e-4) for key, v in whole.items()}
     assert all(whole[f"val/{key}"] == pytest.approx(value, rel=1e-6) for key, value in direct.items())
-
-
-def test_chunks_are_the_batch_again() -> None:
-    batch = clips(7)
-    pieces = chunks(batch, 3)
-    assert [piece.num_clips for piece in pieces] == [3, 3, 1]
-    assert torch.equal(torch.cat([piece.obs.visual for piece in pieces]), batch.obs.visual)
-    assert torch.equal(torch.cat([piece.actions for piece in pieces]), batch.actions)
-    assert batch.state is not None
-    assert torch.equal(torch.cat([piece.state for piece in pieces if piece.state is not None]), batch.state)
 
 
 def test_clips_go_to_where_the_model_is(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +16,18 @@ from tests.wm.data.samples import same, user_error
 from wm.training import checkpoint as module
 from wm.training.checkpoint import (
     MANIFEST,
+    Best,
     Checkpoint,
+    best_of,
     find_checkpoint,
     list_checkpoints,
     load_checkpoint,
-    restore_rng_state,
-    rng_state,
     save_checkpoint,
 )
+from wm.training.rng import restore_rng_state, rng_state
 
 
-def some_checkpoint(step: int = 3, ema: bool = True) -> Checkpoint:
+def some_checkpoint(step: int = 3, ema: bool = True, best: Best | None = None) -> Checkpoint:
     """After real optimiser steps, so that there are moments to keep."""
     torch.manual_seed(step)
     model = nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4))
@@ -44,14 +46,19 @@ def some_checkpoint(step: int = 3, ema: bool = True) -> Checkpoint:
         history=[{"step": 1, "epoch": 0, "metrics": {"train/loss": 1 / 3}}],
         ema={key: value / 3 for key, value in weights.items()} if ema else None,
         elapsed_s=12.3,
+        scaler={"scale": 2.0**15, "_growth_tracker": 3},
+        micro_batch=4,
+        health_at_start={"val/effective_rank": 1 / 3},
+        best=best,
     )
 
 
 @pytest.mark.parametrize("ema", [True, False])
 def test_round_trip_is_exact(tmp_path: Path, ema: bool) -> None:
-    saved = some_checkpoint(ema=ema)
+    saved = some_checkpoint(ema=ema, best=Best(3, "val/copy_ratio_h5", 1 / 3))
     loaded = load_checkpoint(save_checkpoint(tmp_path, saved, keep=2))
-    for name in ("step", "model", "rng", "facts", "history", "ema", "elapsed_s"):
+    names = ("step", "model", "rng", "facts", "history", "ema", "elapsed_s", "scaler", "micro_batch", "health_at_start")
+    for name in (*names, "best"):
         assert same(getattr(loaded, name), getattr(saved, name)), name
     assert same(loaded.optimizer["state"], saved.optimizer["state"])
     assert loaded.optimizer["state"][0]["exp_avg"].any()
@@ -132,6 +139,65 @@ def test_only_the_newest_are_kept(tmp_path: Path) -> None:
         save_checkpoint(tmp_path, some_checkpoint(step), keep=2)
     assert [path.name for path in list_checkpoints(tmp_path)] == ["step_00000010", "step_00000100"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step_00000010", "step_00000100"]
+
+
+METRIC = "val/copy_ratio_h5"
+
+
+def rows(*values: float | None) -> list[dict[str, Any]]:
+    """One row a step from 1 on; None is a row without a validation."""
+    return [
+        {"step": step, "metrics": {"train/loss": 1.0} if value is None else {METRIC: value}}
+        for step, value in enumerate(values, 1)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("values", "mode", "step"),
+    [
+        ((0.9, 0.5, 0.7), "min", 2),
+        ((0.9, 0.5, 0.7), "max", 1),
+        ((None, 0.5, None, 0.5), "min", 2),  # the first of equals
+        ((float("nan"), float("inf"), 0.7), "min", 3),
+        ((float("-inf"), 0.7), "min", 2),
+    ],
+)
+def test_best_row(values: tuple[float, ...], mode: Any, step: int) -> None:
+    assert best_of(rows(*values), METRIC, mode) == Best(step, METRIC, values[step - 1])
+
+
+def test_no_best_row() -> None:
+    assert best_of([], METRIC, "min") is None
+    assert best_of(rows(None, float("nan")), METRIC, "min") is None
+
+
+def test_the_best_is_kept_and_found(tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoints"
+    for step, best in ((5, 5), (10, 5), (15, 5), (20, 20), (25, 20), (30, 20)):
+        newest = save_checkpoint(folder, some_checkpoint(step, best=Best(best, METRIC, 0.5)), keep=1)
+        assert [int(path.name[5:]) for path in list_checkpoints(folder)] == sorted({best, step})
+    for place in (tmp_path, folder):
+        assert find_checkpoint(place) == newest
+        assert find_checkpoint(place, "best").name == "step_00000020"
+    assert find_checkpoint(newest, "best") == newest  # a step that is named is meant
+    shutil.rmtree(folder / "step_00000020")
+    assert METRIC in user_error(lambda: find_checkpoint(tmp_path, "best"))
+
+
+def test_no_best_before_the_first_validation(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path, some_checkpoint(), keep=1)
+    assert "take the latest" in user_error(lambda: find_checkpoint(tmp_path, "best"))
+
+
+def test_a_checkpoint_of_the_first_release_can_be_read(tmp_path: Path) -> None:
+    path = save_checkpoint(tmp_path, some_checkpoint(), keep=1)
+    manifest = json.loads((path / MANIFEST).read_text())
+    for name in ("scaler", "micro_batch", "health_at_start", "best", "digest"):
+        del manifest[name]
+    (path / MANIFEST).write_text(json.dumps(manifest))
+    old = load_checkpoint(path)
+    assert same(old.model, some_checkpoint().model)
+    assert (old.scaler, old.micro_batch, old.health_at_start, old.best) == ({}, None, {}, None)
 
 
 def test_saving_a_step_again_replaces_it(tmp_path: Path) -> None:

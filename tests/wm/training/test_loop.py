@@ -14,7 +14,7 @@ from torch import nn
 from tests.wm.data.samples import inputs, same, train, user_error
 from wm.config.train import OptimizerConfig
 from wm.models.world_model import WorldModel
-from wm.training.checkpoint import Checkpoint, list_checkpoints, load_checkpoint
+from wm.training.checkpoint import Checkpoint, find_checkpoint, list_checkpoints, load_checkpoint
 from wm.training.ema import WeightAverage
 from wm.training.loop import Training
 from wm.training.optimizer import RATE_OF_PART, build_optimizer
@@ -203,7 +203,7 @@ def test_the_average_is_what_is_validated_and_planned_with(tmp_path: Path) -> No
         seen.append({name: value.clone() for name, value in model.state_dict().items()})
         return {}
 
-    replace(run.training(NullReporter(), run.local_batches), validate=validate).run()
+    replace(run.training(NullReporter(), run.local_batches), validate=validate, best_metric=None).run()
     checkpoint = newest(run)
     assert checkpoint.ema is not None
     assert not same(checkpoint.ema, checkpoint.model)
@@ -278,6 +278,14 @@ def test_every_parameter_is_in_one_group_at_its_rate(tmp_path: Path) -> None:
     assert {group["weight_decay"] for group in optimizer.param_groups} == {0.05}
 
 
+def test_the_decoder_is_trained_by_adam() -> None:
+    """Rate of its own and no weight decay: AdamW without decay is Adam."""
+    model = nn.ModuleDict({"decoder": nn.Linear(2, 2), "predictor": nn.Linear(2, 2)})
+    groups = {group["name"]: group for group in build_optimizer(model, OptimizerConfig(weight_decay=0.1)).param_groups}
+    assert (groups["decoder"]["lr"], groups["decoder"]["weight_decay"]) == (3e-4, 0.0)
+    assert (groups["predictor"]["lr"], groups["predictor"]["weight_decay"]) == (5e-4, 0.1)
+
+
 def test_a_part_without_a_rate_is_an_error() -> None:
     with pytest.raises(ValueError, match="no optimiser group"):
         build_optimizer(nn.ModuleDict({"new_part": nn.Linear(2, 2)}), OptimizerConfig())
@@ -304,3 +312,40 @@ def test_rates_follow_their_schedule(tmp_path: Path) -> None:
     })  # fmt: skip
     train(whole)
     assert_same_run(whole, run)
+
+
+def test_the_best_validated_step_is_kept(tmp_path: Path) -> None:
+    """Worst at the end: the best one outlives the newest two, also through an interruption."""
+    values = iter([3.0, 1.0, 2.0, 4.0, 5.0])
+    run = inputs(tmp_path, train__epochs=5, train__steps_per_epoch=1, train__best_metric="val/x")
+
+    def training(batches: Any) -> Training:
+        return replace(run.training(NullReporter(), batches), validate=lambda model: {"val/x": next(values)})
+
+    with pytest.raises(RuntimeError, match="step 3 of 5"):
+        training(lambda start: iter(list(run.local_batches(start))[:3])).run()
+    training(run.local_batches).run()
+    assert [path.name[-1] for path in list_checkpoints(run.folder.checkpoints)] == ["2", "4", "5"]
+    best = find_checkpoint(run.folder.path, "best")
+    assert best.name == "step_00000002"
+    assert load_checkpoint(best).step == 2
+
+
+def test_a_best_metric_that_validation_lacks_names_the_nearest(tmp_path: Path) -> None:
+    run = inputs(tmp_path, train__best_metric="val/copy_ratio_h2")
+    assert "val/copy_ratio_h" in user_error(lambda: train(run)).split("Did you mean")[1]
+
+
+def test_validation_is_in_float32(tmp_path: Path) -> None:
+    seen: list[torch.dtype] = []
+    run = inputs(tmp_path, "align", train__precision="bf16", train__epochs=1)
+    training = run.training(NullReporter(), run.local_batches)
+    validate = training.validate
+    assert validate is not None
+
+    def watched(model: WorldModel) -> Any:
+        with model.projection[0].register_forward_hook(lambda module, args, out: seen.append(out.dtype)):  # type: ignore[index]
+            return validate(model)
+
+    replace(training, validate=watched).run()
+    assert set(seen) == {torch.float32}
