@@ -247,6 +247,7 @@ def _notes(record: ExperimentRecord, rows: list[Row], failures: list[RunRecord],
     if failures:
         verb = "is" if len(failures) == 1 else "are"
         notes.append(f"{count(len(failures), 'run')} did not complete and {verb} left out of every number.")
+    notes += [f"{run.variant} ({run.case}), seed {run.seed}: {run.warning}." for run in record.runs if run.warning]
     for row in rows:
         if row.is_control:
             continue

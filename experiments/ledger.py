@@ -70,6 +70,7 @@ def _run_record(client: Any, run: Any) -> RunRecord:
         seed=int(tags["seed"]),
         status=_STATUS.get(run.info.status, str(run.info.status).lower()),
         failure=tags.get("failure"),
+        warning=tags.get("warning") or None,
         metrics=dict(run.data.metrics),
         history=history,
         successes=successes,

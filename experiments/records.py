@@ -22,6 +22,7 @@ class RunRecord:
         seed: training seed.
         status: "complete", "failed" or another word; only complete runs enter a number.
         failure: the reason in one line if it failed.
+        warning: what its last validation found wrong with the model, in one line, or None.
         metrics: final values by name ("val/copy_ratio_h5").
         history: (step, value) by name.
         successes: 0/1 per problem by name ("plan/success_rate_gh5"); all runs of a case share problems and order.
@@ -40,6 +41,7 @@ class RunRecord:
     successes: dict[str, list[int]] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
     pictures: dict[str, str] = field(default_factory=dict)
+    warning: str | None = None
 
     @property
     def is_complete(self) -> bool:

@@ -57,6 +57,11 @@ class Stage:
             self._said = time.monotonic()
             self._console.print(self._line(), highlight=False, soft_wrap=True)
 
+    def say(self, text: str) -> None:
+        """One line that stays, above the bars where there are some."""
+        console = self._console if self._bars is None else self._bars.console
+        console.print(f"   {text}", highlight=False, soft_wrap=True, markup=False)
+
     def _line(self) -> str:
         done, total = (sum(values) for values in zip(*self._parts.values(), strict=True))
         now = time.monotonic()

@@ -7,7 +7,7 @@ import logging
 import os
 import shutil
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,8 @@ class _Watcher(tune.Callback):
                 k: v for k, v in metrics.items() if k not in ("train/steps_per_s", "train/time_s", "train/epoch")
             }
             self._recorder.rows(run, [{"step": result["step"], "metrics": history}])
+            for note in result.get("notes", ()):
+                self._stage.say(f"{run.title}: {note}")
             note = f"{metrics['train/steps_per_s']:.1f}/s"
             self._stage.update(result["step"], run.inputs.total_steps, run.title, note)
 
@@ -102,7 +104,14 @@ def _settle(run: Run, recorder: Recorder) -> None:
         return
     run.failure = None
     recorder.rows(run, result["history"])
+    recorder.child(run).tag(warning=collapse(result["history"]))
     recorder.rows(run, [{"step": run.inputs.total_steps, "metrics": {"train/time_s": result["time_s"]}}])
+
+
+def collapse(history: Sequence[Mapping[str, Any]]) -> str:
+    """Whether the latents had collapsed at the last validation, in words or none. (The report finds idle models by itself.)"""
+    validated = [row["warnings"] for row in history if "warnings" in row]
+    return validated[-1].get("collapsed", "") if validated else ""
 
 
 def quieten() -> None:

@@ -17,7 +17,7 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from math import inf
 from pathlib import Path
@@ -66,9 +66,11 @@ class TrainReporter:
         self._number, self._judged = number, judged if number == 0 else None
         self._stop_file = None if stop_file is None else Path(stop_file)
 
-    def report(self, step: int, metrics: Mapping[str, float], checkpoint: Path | None = None) -> None:
+    def report(
+        self, step: int, metrics: Mapping[str, float], checkpoint: Path | None = None, notes: Sequence[str] = ()
+    ) -> None:
         """Every rank must call this equally often: it is a barrier."""
-        values: dict[str, Any] = {"run": self._number, "step": step, "metrics": dict(metrics)}
+        values: dict[str, Any] = {"run": self._number, "step": step, "metrics": dict(metrics), "notes": list(notes)}
         if self._judged is not None and self._judged in metrics:
             values |= {"epoch": int(metrics["train/epoch"]), "judged": metrics[self._judged]}
         if checkpoint is None:

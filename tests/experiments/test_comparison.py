@@ -215,3 +215,13 @@ def test_markdown_is_a_table_of_equal_rows():
     lines = [line for line in to_markdown(compare(make_record())).splitlines() if line.startswith("|")]
     assert len(lines) == 2 + 4
     assert len({line.replace("\\|", "").count("|") for line in lines}) == 1
+
+
+def test_a_collapsed_run_is_named():
+    record = make_record()
+    runs = [
+        replace(run, warning="the latents have collapsed") if run.run_id == "align-1" else run for run in record.runs
+    ]
+    notes = compare(replace(record, runs=runs)).notes
+    assert "align (wall), seed 1: the latents have collapsed." in notes
+    assert not any("collapsed" in note for note in compare(record).notes)

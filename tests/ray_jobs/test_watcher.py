@@ -1,0 +1,40 @@
+"""What a run's worker notes is what the person reads."""
+
+from __future__ import annotations
+
+import io
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from ray_jobs.runtime.progress import Stage
+from ray_jobs.runtime.training import _Watcher, collapse
+
+METRICS = {"train/loss": 1.0, "train/steps_per_s": 2.0, "train/time_s": 3.0, "train/epoch": 1.0}
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_notes_are_printed_once_each_with_the_run(terminal: bool) -> None:
+    shown, rows = io.StringIO(), []
+    stage = Stage(Console(file=shown, force_terminal=terminal, width=40), "train", "steps")
+    run: Any = SimpleNamespace(title="align, seed 0", inputs=SimpleNamespace(total_steps=10), failure=None)
+    recorder: Any = SimpleNamespace(rows=lambda run, given: rows.extend(given))
+    watcher = _Watcher([run], recorder, stage)
+    trial = SimpleNamespace(config={"index": 0})
+    stage.start()
+    for step, notes in ((1, []), (2, ["the latents have collapsed [1.00]"]), (3, [])):
+        watcher.on_trial_result(step, [], trial, {"step": step, "metrics": METRICS, "notes": notes})
+    stage.stop()
+    text = shown.getvalue().replace("\n", "")
+    assert text.count("align, seed 0: the latents have collapsed [1.00]") == 1
+    assert [row["step"] for row in rows] == [1, 2, 3]
+    assert rows[0]["metrics"] == {"train/loss": 1.0}
+
+
+def test_only_the_last_validation_counts_in_the_report() -> None:
+    collapsed = {"warnings": {"collapsed": "gone", "learnt_nothing": "idle"}}
+    assert collapse([{"metrics": {}}, {"warnings": {}}, collapsed, {"metrics": {}}]) == "gone"
+    assert collapse([collapsed, {"warnings": {"learnt_nothing": "idle"}}]) == ""
+    assert collapse([{"metrics": {}}]) == ""
