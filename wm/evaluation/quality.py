@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from wm.evaluation.latent import copy_ratio
-from wm.evaluation.validation import chunks
 from wm.models.world_model import WorldModel
 from wm.types import Batch, ClipRef, Observation
 
@@ -61,9 +60,9 @@ def rollout_quality(
     shuffled = _with_others_actions(batch, model.history_len, seed) if labelled and batch.num_clips > 1 else None
     sums: dict[str, float] = {}
     device = next(model.parameters()).device
-    others = None if shuffled is None else chunks(shuffled, CLIPS_AT_ONCE)
+    others = None if shuffled is None else shuffled.chunks(CLIPS_AT_ONCE)
     done = 0
-    for number, piece in enumerate(chunks(batch, CLIPS_AT_ONCE)):
+    for number, piece in enumerate(batch.chunks(CLIPS_AT_ONCE)):
         wrong = None if others is None else others[number].actions.to(device)
         for name, value in _errors(model, piece.to(device), wrong, horizons).items():
             sums[name] = sums.get(name, 0.0) + value * piece.num_clips

@@ -13,7 +13,6 @@ from wm.evaluation.health import latent_health
 from wm.evaluation.latent import imagine
 from wm.evaluation.probe import StateProbe
 from wm.evaluation.quality import CLIPS_AT_ONCE, take
-from wm.evaluation.validation import chunks
 from wm.models.world_model import WorldModel
 from wm.types import Batch
 
@@ -49,7 +48,7 @@ def probe_quality(
         metrics |= _named("aligned_probe_r2", names, aligned.r2(_rows(model.aligned(visual)), states))
     longest, device = max(horizons), next(model.parameters()).device
     imagined = torch.cat(
-        [model.visual(imagine(model, piece.to(device), longest)[1]).cpu() for piece in chunks(held_out, CLIPS_AT_ONCE)]
+        [model.visual(imagine(model, piece.to(device), longest)[1]).cpu() for piece in held_out.chunks(CLIPS_AT_ONCE)]
     )
     for h in horizons:
         truth = held_out.state[:, model.history_len - 1 + h].numpy()
@@ -64,7 +63,7 @@ def _named(metric: str, names: Sequence[str], values: np.ndarray) -> dict[str, f
 
 def _visual(model: WorldModel, batch: Batch) -> Tensor:
     device = next(model.parameters()).device
-    pieces = [model.encode_content(piece.obs) for piece in (p.to(device) for p in chunks(batch, CLIPS_AT_ONCE))]
+    pieces = [model.encode_content(piece.obs) for piece in (p.to(device) for p in batch.chunks(CLIPS_AT_ONCE))]
     return torch.cat([model.visual(piece).cpu() for piece in pieces])
 
 
