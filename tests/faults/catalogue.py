@@ -129,9 +129,9 @@ FAULTS = (
         "wm/training/loop.py",
         (
             (
-                "        model.load_state_dict(checkpoint.model)\n",
+                "        self.model.load_state_dict(checkpoint.model)\n",
                 '        kept = {k: v for k, v in checkpoint.model.items() if "action" not in k}\n'
-                "        model.load_state_dict(kept, strict=False)\n",
+                "        self.model.load_state_dict(kept, strict=False)\n",
             ),
         ),
         ("tests/wm/training/test_loop.py",),
