@@ -238,10 +238,17 @@ def test_zip_bombs_and_damage(tmp_path: Path) -> None:
     assert "not a whole pickle" in refused("zeros", bytes(1000))
     assert "bare pickle" in refused("bare", pickle.dumps({"a": 1}))
 
-    compressed = tmp_path / "compressed.pth"
+    compressed = tmp_path / "bomb.pth"
     with zipfile.ZipFile(compressed, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("archive/data.pkl", bytes(10**7))
-    assert "compressed" in user_error(lambda: read_torch_file(compressed))
+    assert "is compressed" in user_error(lambda: read_torch_file(compressed))
+
+    torch.save({"epoch": 1, "predictor": nn.Linear(50, 50)}, tmp_path / "old", _use_new_zipfile_serialization=False)
+    old = (tmp_path / "old").read_bytes()
+    assert "truncated or damaged" in refused("old_cut", old[:-100])
+    assert "not a whole pickle" in refused("old_cut_early", old[:200])
+    grown = old.replace(struct.pack("<q", 2500), struct.pack("<q", 2**60))
+    assert "truncated or damaged" in refused("old_grown", grown)
 
     twice = io.BytesIO()
     with zipfile.ZipFile(twice, "w") as archive:
