@@ -79,8 +79,9 @@ def test_planning_that_cannot_be_is_one_line(tmp_path: Path) -> None:
     source = write_run(tmp_path / "theirs", case)
     result = CliRunner().invoke(app, ["import-checkpoint", str(source), str(tmp_path / "ours"), *tiny_encoder(case)])
     assert result.exit_code == 0, result.output
+    assert "note: `wm plan` in simulation: env 'pusht' cannot be simulated" in result.output
     message = user_error(lambda: plan.plan_checkpoint(tmp_path / "ours", [], None, Narrator(Console(quiet=True))))
-    assert "pusht" in message or "--data" in message
+    assert "env 'pusht' cannot be simulated here (worlds: wall" in message
 
 
 def test_a_crafted_file_is_refused_at_the_command_line(tmp_path: Path) -> None:

@@ -104,13 +104,11 @@ class Translated:
     Args:
         settings: config paths and values.
         token_dim: D of the encoder it names, and tokens_per_frame: P.
-        notes: what could not be carried over, one line each.
     """
 
     settings: dict[str, Any]
     token_dim: int
     tokens_per_frame: int
-    notes: list[str]
 
 
 def translate(run: HydraRun) -> Translated:
@@ -124,9 +122,9 @@ def translate(run: HydraRun) -> Translated:
         if target != "models.proprio.ProprioceptiveEmbedding":
             raise run.refuse(f"{part}._target_", f"{target} has no counterpart here (a learned embedding has)")
     encoder, token_dim, tokens = _encoder(run)
-    notes: list[str] = []
-    settings = {**_model(run), **encoder, **_decoder(run), **_training(run), **_world(run, notes)}
-    return Translated(settings, token_dim, tokens, notes)
+    world = {"plan.world.kind": run.world} if run.world in world_kinds() else {}
+    settings = {**_model(run), **encoder, **_decoder(run), **_training(run), **world}
+    return Translated(settings, token_dim, tokens)
 
 
 def _model(run: HydraRun) -> dict[str, Any]:
@@ -199,13 +197,6 @@ def _training(run: HydraRun) -> dict[str, Any]:
         "train.optimizer.embedding_lr": run.get("training.action_encoder_lr", float),
         "seed": run.count("training.seed", least=0),
     }
-
-
-def _world(run: HydraRun, notes: list[str]) -> dict[str, Any]:
-    if run.world in world_kinds():
-        return {"plan.world.kind": run.world}
-    notes.append(f"env '{run.world}' has no world here ({', '.join(world_kinds())}): `wm plan` cannot simulate it")
-    return {}
 
 
 def world_kinds() -> list[str]:

@@ -21,7 +21,7 @@ from wm.config.yaml import parse_override
 from wm.contracts import Encoder
 from wm.data.dataset import Dataset
 from wm.interop.exporting import EXPORT, read_export
-from wm.interop.hydra_config import HydraRun, Translated, translate
+from wm.interop.hydra_config import HydraRun, Translated, translate, world_kinds
 from wm.interop.keys import to_ours
 from wm.interop.reference_run import ReferenceCheckpoint, find_run, read_checkpoint
 from wm.interop.reference_statistics import reference_statistics
@@ -81,7 +81,7 @@ def import_checkpoint(source: Path, target: Path, data: Path | None = None, over
     run = HydraRun(hydra)
     translated = translate(run)
     theirs = read_checkpoint(file, run)
-    notes = list(translated.notes)
+    notes: list[str] = []
     settings = _with_decoder(translated, theirs, notes)
     sizes = _sizes(run, theirs, settings)
     settings["model.predictor.head_dim"] = sizes.head_dim
@@ -185,7 +185,7 @@ def _data(run: HydraRun, data: Path | None) -> dict[str, Any]:
 def _no_planning(run: HydraRun, config: ExperimentConfig, data: Path | None, dataset: Dataset | None) -> str | None:
     """Why problems cannot be drawn and simulated for this checkpoint, or None."""
     if run.world != config.plan.world.kind:
-        return f"env '{run.world}' cannot be simulated here"
+        return f"env '{run.world}' cannot be simulated here (worlds: {', '.join(world_kinds())})"
     if dataset is None and data is None:
         return "it was imported without its data, from which the problems come; import it again with --data FOLDER"
     return f"the layout of {data} cannot be read here" if dataset is None else None
