@@ -15,6 +15,7 @@ from wm.config.errors import UserError
 from wm.config.experiment import ExperimentConfig
 from wm.config.resolve import with_overrides
 from wm.config.yaml import parse_override
+from wm.data.normalization import DataStatistics
 from wm.training.checkpoint import read_manifest
 from wm.training_run import RunInputs
 
@@ -33,8 +34,8 @@ def open_trained(checkpoint: Path, overrides: Sequence[str], command: str, chang
         UserError: an override that the checkpoint decides, or its data are not there or are others.
     """
     facts = read_manifest(checkpoint)["facts"]
-    reason = facts.get("imported", {}).get("no_planning")
-    if reason and command == "plan":
+    reason = facts.get("imported", {}).get(f"no_{command}")
+    if reason:
         raise UserError(f"{checkpoint}: {reason}")
     changes: dict[str, Any] = {}
     for key, value in map(parse_override, overrides):
@@ -55,4 +56,6 @@ def open_trained(checkpoint: Path, overrides: Sequence[str], command: str, chang
         raise UserError(
             f"{root}: its data are not those that {checkpoint} was trained on; the held-out episodes would differ"
         )
+    # What the model was trained with: an imported one's program took them over all episodes.
+    inputs.dataset.statistics = DataStatistics.from_json(facts["statistics"])
     return Run(RunPlan(config.model.variant, "", config.seed, config), inputs)

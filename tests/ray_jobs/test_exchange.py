@@ -10,17 +10,24 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from rich.console import Console
 from typer.testing import CliRunner
 
 import ray_jobs.plan as plan
+import wm
 from ray_jobs.cli import app
+from ray_jobs.eval import evaluate_checkpoint
 from ray_jobs.runtime.progress import Narrator
+from ray_jobs.runtime.trained import open_trained
 from tests.ray_jobs.test_plan import solved_in_process  # noqa: F401  # a fixture
 from tests.wm.data import samples
 from tests.wm.data.samples import user_error
 from tests.wm.interop.reference import golden_case, tiny_encoder, write_run
 from wm.config.errors import UserError
+from wm.data.clip_reader import to_batch
+from wm.training.checkpoint import find_checkpoint
+from wm.types import ClipRef
 
 
 def wall_run(folder: Path, weight: float = 0.0) -> Path:
@@ -31,6 +38,7 @@ def wall_run(folder: Path, weight: float = 0.0) -> Path:
     return write_run(folder, case, env__name="wall")
 
 
+@pytest.mark.slow
 def test_import_plan_export(tmp_path: Path, solved_in_process: list[str]) -> None:  # noqa: F811
     """The whole way: the reference's file, planning in simulation, the reference's names again."""
     source, ours = wall_run(tmp_path / "theirs"), tmp_path / "ours"
@@ -79,9 +87,40 @@ def test_planning_that_cannot_be_is_one_line(tmp_path: Path) -> None:
     source = write_run(tmp_path / "theirs", case)
     result = CliRunner().invoke(app, ["import-checkpoint", str(source), str(tmp_path / "ours"), *tiny_encoder(case)])
     assert result.exit_code == 0, result.output
-    assert "note: `wm plan` in simulation: env 'pusht' cannot be simulated" in result.output
+    assert "note: `wm plan` will refuse it: env 'pusht' cannot be simulated" in result.output
     message = user_error(lambda: plan.plan_checkpoint(tmp_path / "ours", [], None, Narrator(Console(quiet=True))))
     assert "env 'pusht' cannot be simulated here (worlds: wall" in message
+
+
+def test_evaluation_reads_what_the_model_was_trained_with(tmp_path: Path) -> None:
+    """Normalised with the checkpoint's own statistics (all episodes), not with those of the training episodes."""
+    case, ours = golden_case("rollout_concat1_hist1"), tmp_path / "ours"
+    given = ["import-checkpoint", str(wall_run(tmp_path / "theirs")), str(ours), *tiny_encoder(case)]
+    result = CliRunner().invoke(app, [*given, "--data", str(samples.wall_folder()), "data.tokens=online"])
+    assert result.exit_code == 0, result.output
+    root = f"storage.root={tmp_path / 'home'}"
+    checkpoint = find_checkpoint(ours)
+    dataset = open_trained(checkpoint, [root], "eval", ("storage",)).inputs.dataset
+    read = to_batch(dataset.reader.read([ClipRef("wall", 0, 0, 5, 2)])).actions[0]
+    raw = samples.wall_source().episode(0).actions
+    assert raw is not None
+    torch.testing.assert_close(wm.load(ours).model_actions(raw[:10]), read, rtol=0, atol=0)
+    of_training = samples.wall_dataset().statistics.action
+    assert of_training is not None
+    assert dataset.statistics.action is not None
+    assert of_training.std.tolist() != dataset.statistics.action.std.tolist()
+
+    few = ["evaluate.clips=4", "evaluate.probe_clips=8", "evaluate.horizons=[1,2]"]
+    found = evaluate_checkpoint(ours, [root, *few], tmp_path / "out", Narrator(Console(quiet=True)))
+    assert np.isfinite(found["labelled"]["copy_ratio_h1"])
+
+    alone = CliRunner().invoke(
+        app, ["import-checkpoint", str(write_run(tmp_path / "p", golden_case("rollout_concat1"))), str(tmp_path / "alone"),
+              *tiny_encoder(golden_case("rollout_concat1"))]
+    )  # fmt: skip
+    assert alone.exit_code == 0, alone.output
+    narrator = Narrator(Console(quiet=True))
+    assert "--data FOLDER" in user_error(lambda: evaluate_checkpoint(tmp_path / "alone", [], None, narrator))
 
 
 def test_a_crafted_file_is_refused_at_the_command_line(tmp_path: Path) -> None:
@@ -108,6 +147,7 @@ def test_the_manifest_says_where_it_came_from(tmp_path: Path) -> None:
     assert imported["epoch"] == 7
 
 
+@pytest.mark.slow
 def test_old_runs_join_an_experiment_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WM_HOME", str(tmp_path / "home"))
     run = tmp_path / "outputs" / "one"

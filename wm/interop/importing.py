@@ -110,13 +110,16 @@ def import_checkpoint(source: Path, target: Path, data: Path | None = None, over
             "sha256": theirs.sha256,
             "run": identity,
             "epoch": theirs.epoch,
-            "no_planning": _no_planning(run, config, data, dataset),
+            "no_eval": _no_data(data, dataset),
+            "no_plan": _no_world(run, config) or _no_data(data, dataset),
         },
     }
     weights = _weights(config, facts, theirs, file)
     path = _save(target, Checkpoint(theirs.epoch, weights, {"state": {}, "param_groups": []}, {}, facts), identity)
-    if facts["imported"]["no_planning"]:
-        notes.append(f"`wm plan` in simulation: {facts['imported']['no_planning']}")
+    for command in ("eval", "plan"):
+        reason = facts["imported"][f"no_{command}"]
+        if reason:
+            notes.append(f"`wm {command}` will refuse it: {reason}")
     return Imported(path, notes)
 
 
@@ -182,13 +185,18 @@ def _data(run: HydraRun, data: Path | None) -> dict[str, Any]:
     }
 
 
-def _no_planning(run: HydraRun, config: ExperimentConfig, data: Path | None, dataset: Dataset | None) -> str | None:
-    """Why problems cannot be drawn and simulated for this checkpoint, or None."""
+def _no_data(data: Path | None, dataset: Dataset | None) -> str | None:
+    """Why held-out episodes cannot be read for this checkpoint, or None."""
+    if dataset is None and data is None:
+        return "it was imported without its data; import it again with --data FOLDER"
+    return f"the layout of {data} cannot be read here" if dataset is None else None
+
+
+def _no_world(run: HydraRun, config: ExperimentConfig) -> str | None:
+    """Why its env cannot be simulated, or None."""
     if run.world != config.plan.world.kind:
         return f"env '{run.world}' cannot be simulated here (worlds: {', '.join(world_kinds())})"
-    if dataset is None and data is None:
-        return "it was imported without its data, from which the problems come; import it again with --data FOLDER"
-    return f"the layout of {data} cannot be read here" if dataset is None else None
+    return None
 
 
 def _command_line(overrides: Sequence[str]) -> Layer:

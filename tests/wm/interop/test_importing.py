@@ -164,7 +164,7 @@ def test_wall_takes_its_statistics_and_problems_from_its_data(tmp_path: Path) ->
     np.testing.assert_allclose(model.statistics.proprio.mean, states.mean(axis=0), rtol=1e-5)
     assert model.config.plan.world.kind == "wall"
     assert model.config.data.val_fraction == 0.1
-    assert model.facts["imported"]["no_planning"] is None
+    assert (model.facts["imported"]["no_plan"], model.facts["imported"]["no_eval"]) == (None, None)
     assert model.facts["data_fingerprint"] == samples.wall_dataset().fingerprint
 
 
