@@ -75,7 +75,9 @@ def _vjepa2(width: int, depth: int, heads: int, mlp_ratio: float, crop_size: int
     from transformers.models.vjepa2.modeling_vjepa2 import VJEPA2Encoder
 
     shape = {"hidden_size": width, "num_hidden_layers": depth, "num_attention_heads": heads, "mlp_ratio": mlp_ratio}
-    return VJEPA2Encoder(transformers.VJEPA2Config(**shape, crop_size=crop_size))
+    config = transformers.VJEPA2Config(**shape, crop_size=crop_size)
+    config._attn_implementation = "sdpa"  # as from_pretrained chooses
+    return VJEPA2Encoder(config)
 
 
 def _resnet18() -> Any:

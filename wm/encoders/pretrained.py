@@ -43,36 +43,44 @@ def load_pretrained(weights: str, family: Family, **settings: Any) -> Any:
     """
     torchvision_shim.install()
     from safetensors import SafetensorError
-    from transformers import AutoConfig, AutoModel
 
     local = Path(weights).expanduser()
-    where = {
-        "pretrained_model_name_or_path": str(local) if local.is_dir() else weights,
-        "local_files_only": local.is_dir() or _is_offline(),
-    }
-    try:
-        config = AutoConfig.from_pretrained(**where)
-        if config.model_type not in family.model_types:
-            raise ValueError(f"its config.json says model_type '{config.model_type}'")
-        for name, value in settings.items():
-            setattr(config, name, value)
-        network, loaded = AutoModel.from_pretrained(
-            **where,
-            config=config,
-            use_safetensors=True,
-            dtype=torch.float32,  # else the file's own, and tokens of half precision
-            output_loading_info=True,
-        )
-        missing = sorted(name for name in loaded["missing_keys"] if not name.startswith(family.unused or ("\0",)))
-        if missing:  # transformers fills them with random numbers and goes on
-            raise ValueError(f"{len(missing)} of its weights are missing, as {missing[0]}")
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()[0][:160]
-        raise UserError(
-            f"encoder.weights: no {family.title} found in {_looked(local, weights)} ({reason}). Ways out: "
-            f"encoder.weights=FOLDER with config.json and model.safetensors; download it where there is a network "
-            f"(HF_ENDPOINT sets a mirror) and copy the cache (HF_HOME); or encoder.kind=tiny, which needs none"
-        ) from error
+    place = str(local) if local.is_dir() else weights
+    # The cache first: workers of a cluster need not ask the hub each, and a run does not change when the hub does.
+    cache_only = [True] if local.is_dir() or _is_offline() else [True, False]
+    for number, is_cached in enumerate(cache_only, start=1):
+        try:
+            return _load(place, is_cached, family, settings)
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+            if number < len(cache_only):
+                continue
+            reason = str(error).strip().splitlines()[0][:160]
+            raise UserError(
+                f"encoder.weights: no {family.title} found in {_looked(local, weights)} ({reason}). Ways out: "
+                f"encoder.weights=FOLDER with config.json and model.safetensors; download it where there is a network "
+                f"(HF_ENDPOINT sets a mirror) and copy the cache (HF_HOME); or encoder.kind=tiny, which needs none"
+            ) from error
+
+
+def _load(place: str, is_cached: bool, family: Family, settings: dict[str, Any]) -> Any:
+    from transformers import AutoConfig, AutoModel
+
+    config = AutoConfig.from_pretrained(place, local_files_only=is_cached)
+    if config.model_type not in family.model_types:
+        raise ValueError(f"its config.json says model_type '{config.model_type}'")
+    for name, value in settings.items():
+        setattr(config, name, value)
+    network, loaded = AutoModel.from_pretrained(
+        place,
+        local_files_only=is_cached,
+        config=config,
+        use_safetensors=True,
+        dtype=torch.float32,  # else the file's own, and tokens of half precision
+        output_loading_info=True,
+    )
+    missing = [name for name in sorted(loaded["missing_keys"]) if not name.startswith(family.unused)]
+    if missing:  # transformers fills them with random numbers and goes on
+        raise ValueError(f"{len(missing)} of its weights are missing, as {missing[0]}")
     return network
 
 

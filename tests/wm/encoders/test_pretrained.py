@@ -18,10 +18,15 @@ from wm.config.errors import UserError
 PRETRAINED = [name for name, sample in SAMPLES.items() if sample.network is not None]
 COMMIT = "0" * 40
 LOAD = """
-import sys
+import os, urllib.error, urllib.request
 from wm.build import build_encoder
 from wm.config.encoder import Dinov2EncoderConfig
-print(build_encoder(Dinov2EncoderConfig(weights="lab/tiny-dinov2", image_size=64, encode_size=42)).fingerprint)
+for _ in range(2):
+    print(build_encoder(Dinov2EncoderConfig(weights="lab/tiny-dinov2", image_size=64, encode_size=42)).fingerprint)
+    try:
+        urllib.request.urlopen(os.environ["HF_ENDPOINT"] + "/loaded")
+    except urllib.error.HTTPError:
+        pass
 """
 
 
@@ -104,5 +109,7 @@ def test_a_mirror_of_the_hub_is_the_hubs_own_variable(tmp_path):
     finally:
         server.shutdown()
     assert run.returncode == 0, run.stderr[-2000:]
-    assert run.stdout.split()[-1] == make("dinov2", tmp_path).fingerprint
-    assert any(path.endswith("/model.safetensors") for path in handler.asked)  # type: ignore[attr-defined]
+    assert run.stdout.split() == [make("dinov2", tmp_path).fingerprint] * 2
+    asked: list[str] = handler.asked  # type: ignore[attr-defined]
+    assert any(path.endswith("/model.safetensors") for path in asked)
+    assert asked[-2:] == ["/loaded", "/loaded"]  # what is in the cache is not asked for again
