@@ -90,13 +90,17 @@ def evaluate_checkpoint(path: Path, overrides: Sequence[str], out: Path | None, 
         found["state"] = probe_quality(loaded.model, clips.probe.batch, clips.held_out.batch, names, horizons)
     found["images"] = _images(run, loaded, clips.held_out.refs, horizons, perceptual, narrator)
     found["lpips"] = NOT_AVAILABLE if perceptual is None else "available"
-    with narrator.step("Draw", "pictures") as stage:
-        pictures = _draw(run, loaded, clips, target, stage)
+    pictures: list[Path] = []
+    if run.inputs.dataset.has_pixels:
+        with narrator.step("Draw", "pictures") as stage:
+            pictures = _draw(run, loaded, clips, target, stage)
+    else:
+        narrator.say("No pictures: the data holds features, no frames")
     for renderable in render_quality(found):
         narrator.console.print(renderable)
     write_json(target / "eval.json", _finite(found))
-    names = ", ".join(picture.name for picture in pictures)
-    narrator.console.print(f"{target}: eval.json, {names}", highlight=False, soft_wrap=True)
+    names = ", ".join(["eval.json", *(picture.name for picture in pictures)])
+    narrator.console.print(f"{target}: {names}", highlight=False, soft_wrap=True)
     return found
 
 

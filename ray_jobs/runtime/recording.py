@@ -121,8 +121,10 @@ class Recorder:
     def _pictures(
         self, run: Run, checkpoint: Path, by_horizon: Mapping[int, Sequence[PlanOutcome]]
     ) -> dict[str, bytes]:
-        model = load(checkpoint)
         inputs, evaluate = run.inputs, run.config.evaluate
+        if not inputs.dataset.has_pixels:
+            return {}
+        model = load(checkpoint)
         clip = inputs.dataset.held_out_clips(run.config.model.history_len + run.config.longest_horizon).spread(
             1, evaluate.seed
         )

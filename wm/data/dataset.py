@@ -93,6 +93,11 @@ class Dataset:
         action = self.statistics.action
         return 0 if action is None else action.size * self.config.clip.frameskip
 
+    @property
+    def has_pixels(self) -> bool:
+        """False when a source holds features only: nothing can be drawn from it, or planned in a world."""
+        return not self.features
+
     def train_clips(self, num_frames: int) -> ClipIndex:
         """Every training clip, its actions whole."""
         return self._clips(num_frames, held_out=False, whole_actions=True)
