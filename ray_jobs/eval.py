@@ -41,6 +41,7 @@ CHANGEABLE = ("evaluate", "storage")
 HORIZONS = (1, 5, 10, 20)  # SCIENCE section 5; those that fit, unless evaluate.horizons is given
 _STRIPS = 3
 _BANK_CLIPS = 256
+_PICTURE_SIDE = 112  # about, px
 
 
 class _Clips(NamedTuple):
@@ -99,8 +100,8 @@ def evaluate_checkpoint(path: Path, overrides: Sequence[str], out: Path | None, 
     for renderable in render_quality(found):
         narrator.console.print(renderable)
     write_json(target / "eval.json", _finite(found))
-    names = ", ".join(["eval.json", *(picture.name for picture in pictures)])
-    narrator.console.print(f"{target}: {names}", highlight=False, soft_wrap=True)
+    written = ", ".join(["eval.json", *(picture.name for picture in pictures)])
+    narrator.console.print(f"{target}: {written}", highlight=False, soft_wrap=True)
     return found
 
 
@@ -180,16 +181,16 @@ def _images(
 
         def batches() -> Iterator[Batch]:
             for first in range(0, len(refs), CLIPS_AT_ONCE):
-                yield _with_images(run, loaded, refs[first : first + CLIPS_AT_ONCE])
+                yield _clips_here(run, loaded, refs[first : first + CLIPS_AT_ONCE], images=True)
                 stage.update(min(first + CLIPS_AT_ONCE, len(refs)), len(refs))
 
         return decoded_quality(loaded.model, decoder, batches(), horizons, perceptual)
 
 
-def _with_images(run: Run, loaded: LoadedModel, refs: list[ClipRef]) -> Batch:
-    """Clips with their frames beside their tokens, where the model is."""
-    batch = to_batch(run.inputs.dataset.reader.read(refs, images=True))
-    return encoded(run.inputs.encoder, batch, keep_images=True).to(next(loaded.model.parameters()).device)
+def _clips_here(run: Run, loaded: LoadedModel, refs: list[ClipRef], images: bool) -> Batch:
+    """Clips where the model is, on request with their frames beside their tokens."""
+    batch = to_batch(run.inputs.dataset.reader.read(refs, images=images))
+    return encoded(run.inputs.encoder, batch, keep_images=images).to(next(loaded.model.parameters()).device)
 
 
 def _draw(run: Run, loaded: LoadedModel, clips: _Clips, target: Path, stage: Stage) -> list[Path]:
@@ -203,47 +204,48 @@ def _draw(run: Run, loaded: LoadedModel, clips: _Clips, target: Path, stage: Sta
         for ref in group.refs[:: max(1, len(group.refs) // _STRIPS)][:_STRIPS]
     ]
     for number, (kind, ref) in enumerate(chosen):
-        batch = _with_images(run, loaded, [ref])
-        if model.decoder is not None:
-            rows = decoded_strip(model, model.decoder, batch)
-        else:
+        batch = _clips_here(run, loaded, [ref], images=model.decoder is not None)
+        place, has_frames = f"{kind}_{number}.png", ref.source not in inputs.dataset.features
+        if has_frames and model.decoder is not None:
+            pictures.append(_write(target / f"rollout_strip{place}", decoded_strip(model, model.decoder, batch)))
+        elif has_frames:
             if bank is None:
                 refs = inputs.dataset.probe_clips(model.history_len + 1).spread(_BANK_CLIPS, run.config.evaluate.seed)
                 bank = refs, inputs.batch(refs).to(next(model.parameters()).device)
             rows = imagined_strip(model, inputs.dataset, ref, batch, *bank)
-        place = f"{kind}_{number}"
-        pictures.append(_write(target / f"rollout_strip{place}.png", rollout_strip(rows)))
-        pictures.append(_write(target / f"patch_pca{place}.png", rollout_strip(_colours(run, loaded, ref, batch))))
+            pictures.append(_write(target / f"rollout_strip{place}", rows))
+        if model.tokens_per_frame == math.isqrt(model.tokens_per_frame) ** 2 > 1:
+            pictures.append(_write(target / f"patch_pca{place}", _colours(run, loaded, ref, batch, has_frames)))
         stage.update(number + 1, len(chosen))
     return pictures
 
 
 @torch.no_grad()
-def _colours(run: Run, loaded: LoadedModel, ref: ClipRef, batch: Batch) -> dict[str, np.ndarray]:
+def _colours(run: Run, loaded: LoadedModel, ref: ClipRef, batch: Batch, has_frames: bool) -> dict[str, np.ndarray]:
     """Rows: the frames, their patch latents as colours, and the imagined ones' (the context is not imagined: its own)."""
     model, history = loaded.model, loaded.model.history_len
     content, imagined = imagine(model, batch, batch.num_frames - history)
     visual, dreamt = (model.visual(latent)[0] for latent in (content, imagined))
     truth, predicted = patch_colours(visual, torch.cat([visual[:history], dreamt]))
+    side = truth.shape[1] * max(1, round(_PICTURE_SIDE / truth.shape[1]))
+    rows = {"true latents": _resized(truth, side), "predicted latents": _resized(predicted, side)}
+    if not has_frames:
+        return rows
     frames = run.inputs.dataset.sources[ref.source].episode(ref.episode).frames(ref.frame_indices)
-    side = truth.shape[1] * max(1, round(frames.shape[1] / truth.shape[1]))
-    return {
-        "true": _resized(frames / np.float32(255), side),
-        "true latents": _resized(truth, side),
-        "predicted latents": _resized(predicted, side),
-    }
+    return {"true": _resized(frames / np.float32(255), side), **rows}
 
 
 def _resized(images: np.ndarray, side: int) -> np.ndarray:
-    """(T, H, W, 3) floats to side x side, each pixel a block."""
+    """(T, H, W, 3) floats to side x side: patches become blocks, larger frames are averaged."""
     import cv2
 
-    return np.stack([cv2.resize(image, (side, side), interpolation=cv2.INTER_NEAREST) for image in images])
+    how = cv2.INTER_AREA if images.shape[1] > side else cv2.INTER_NEAREST
+    return np.stack([cv2.resize(image, (side, side), interpolation=how) for image in images])
 
 
-def _write(file: Path, content: bytes) -> Path:
+def _write(file: Path, rows: dict[str, np.ndarray]) -> Path:
     with atomic_file(file) as partial:
-        partial.write_bytes(content)
+        partial.write_bytes(rollout_strip(rows))
     return file
 
 

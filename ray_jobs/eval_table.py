@@ -49,7 +49,7 @@ def _by_horizon(title: str, values: Mapping[str, float], horizons: Sequence[int]
         horizon = _HORIZON.search(name)
         rows.setdefault(_HORIZON.sub("", name), {})[int(horizon[1]) if horizon else 0] = value
     columns = [h for h in (0, *horizons) if any(h in row for row in rows.values())]
-    view = Table(title=title, title_justify="left", box=box.SIMPLE, padding=(0, 1))
+    view = Table(title=title, title_justify="left", box=box.SIMPLE, padding=(0, 1), min_width=len(title) + 2)
     view.add_column("metric", no_wrap=True)
     for h in columns:
         view.add_column(f"h={h}" if h else "", justify="right", no_wrap=True)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from tests.golden.case import Golden, assert_golden, assert_golden_gradient
-from tests.golden.models import batch_of, build_world_model, our_weights
+from tests.golden.models import batch_of, build_world_model, check_loss, our_weights
 from wm.config.decoder import TransposedConvDecoderConfig, VqVaeDecoderConfig
 from wm.evaluation.images import ImageScores, structural_similarity
 from wm.models.decoder import DecoderLoss, build_decoder
@@ -53,6 +53,14 @@ def check_transposed_conv(case: Golden) -> None:
     assert_golden(decoded.flatten(0, 1), case["out/y"])
 
 
+def check_any_loss(case: Golden) -> None:
+    """With a decoder or without, as the case says."""
+    if case.arrays.get("cfg/has_decoder", 0):
+        check_decoder_loss(case)
+    else:
+        check_loss(case)
+
+
 def check_decoder_loss(case: Golden) -> None:
     """World model and decoder together: every loss, both pictures, and gradients, which the detached input keeps apart."""
     config = vqvae_config(case)
@@ -64,17 +72,19 @@ def check_decoder_loss(case: Golden) -> None:
     content = model.encode_content(batch.obs)
     predicted = model.predict(model.encode(batch.obs, batch.actions)[:, : model.history_len])
     terms = model.losses(batch)
+    for name in ("z_loss", "z_visual_loss", "z_proprio_loss"):
+        assert_golden(terms.parts[name], case[f"out/loss/{name}"])
     loss = DecoderLoss(config)
-    visual = content[..., : model.visual_dim]
+    visual = model.visual(content)
     reconstructed = loss(decoder, visual, images, batch.weights)
-    of_predicted = loss(decoder, predicted[..., : model.visual_dim], images[:, 1:], batch.weights)
+    of_predicted = loss(decoder, model.visual(predicted), images[:, 1:], batch.weights)
     for found, where in ((reconstructed, "reconstructed"), (of_predicted, "pred")):
         for name, value in found.items():
             assert_golden(value.detach(), case[f"out/loss/{name}_{where}"])
     total = terms.total + reconstructed["decoder_loss"]
     assert_golden(total.detach(), case["out/loss/loss"])
     assert_golden(decoder(visual)[0][0, :1].detach(), case["out/visual_recon_frame0"])
-    assert_golden(decoder(predicted[..., : model.visual_dim])[0][0, :1].detach(), case["out/visual_pred_frame0"])
+    assert_golden(decoder(model.visual(predicted))[0][0, :1].detach(), case["out/visual_pred_frame0"])
 
     total.backward()
     parameters = {**dict(model.named_parameters()), **{f"decoder.{k}": v for k, v in decoder.named_parameters()}}

@@ -22,6 +22,20 @@ class Metric(NamedTuple):
     better: Literal["lower", "higher", "-"]
 
 
+def to_markdown() -> str:
+    """The table as docs/metrics.md holds it."""
+    lines = [
+        "# Metrics of `wm eval`",
+        "",
+        *(__doc__ or "").strip().splitlines(),
+        "",
+        "| name | formula | better |",
+        "|---|---|---|",
+    ]
+    lines += [f"| `{name}` | {formula.replace('|', chr(92) + '|')} | {better} |" for name, formula, better in METRICS]
+    return "\n".join(lines) + "\n"
+
+
 METRICS = (
     Metric("z_visual_err_rollout_h{h}", "mean (z^ - z)^2 after a rollout of h steps from H frames", "lower"),
     Metric("z_visual_err_rollout_1framestart_h{h}", "the same from the one frame z_0, to the same frame", "lower"),
