@@ -19,8 +19,10 @@ from ray_jobs.eval_table import render_quality
 from ray_jobs.runtime.progress import Narrator
 from tests.wm.data import samples
 from tests.wm.data.samples import inputs, train, trained, user_error, wall_folder
+from wm.config.resolve import Layer, resolve
 from wm.evaluation import metric_names
 from wm.evaluation.metric_names import METRICS
+from wm.training_run import RunInputs
 
 REPOSITORY = Path(__file__).parents[2]
 SMALL = ["evaluate.clips=6", "evaluate.probe_clips=12"]
@@ -148,3 +150,30 @@ def test_a_horizon_is_a_column() -> None:
 def test_the_page_of_metrics_is_the_table() -> None:
     """Write it again with: python -c "from wm.evaluation.metric_names import to_markdown; print(to_markdown(), end='')"."""
     assert (REPOSITORY / "docs" / "metrics.md").read_text(encoding="utf-8") == metric_names.to_markdown()
+
+
+@pytest.mark.parametrize("side", [1, 2])
+def test_features_without_frames(tmp_path: Path, side: int) -> None:
+    """No frame is asked for: latents alone are measured and drawn, and one token a frame has no patches to colour."""
+    random = np.random.default_rng(0)
+    features = random.normal(size=(8, 30, side * side, 6)).astype(np.float16)
+    folder = tmp_path / "features"
+    folder.mkdir()
+    np.savez(folder / "features.npz", features=features, actions=random.normal(size=(8, 30, 2)).astype(np.float32))
+    values: dict[str, Any] = {
+        "data.sources.f": {"kind": "precomputed", "path": str(folder)},
+        "encoder": {"kind": "precomputed", "provenance": "random", "dim": 6, "grid": [side, side]},
+        "model.proprio": "none",
+        "model.predictor": {"depth": 1, "heads": 2, "head_dim": 8, "mlp_dim": 16},
+        "train": {"batch_size": 4, "epochs": 1, "steps_per_epoch": 2, "device": "cpu"},
+        "evaluate.horizons": [1],
+    }
+    run = RunInputs(resolve([Layer.from_tree("test", values)]), tmp_path)
+    train(run)
+    found, said = run_eval(run.folder.path, tmp_path, "evaluate.horizons=[1,2]", out=tmp_path / "out")
+    assert "copy_ratio_h2" in found["labelled"]
+    assert found["state"] == {}
+    assert "No state to probe for" in said
+    pictures = [path.name for path in (tmp_path / "out").glob("*.png")]
+    assert len(pictures) == (3 if side == 2 else 0)
+    assert all(name.startswith("patch_pca") for name in pictures)
