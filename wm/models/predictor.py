@@ -103,7 +103,6 @@ class CausalPredictor(nn.Module):
         self.max_frames = max_frames
         self.checkpointing = config.checkpointing
         self.pos_embedding = nn.Parameter(torch.randn(1, max_frames * tokens_per_frame, dim))
-        self.dropout = nn.Dropout(config.dropout)
         self.transformer = nn.Module()
         self.transformer.norm = nn.LayerNorm(dim)
         self.transformer.layers = nn.ModuleList(
@@ -115,7 +114,7 @@ class CausalPredictor(nn.Module):
         if frames > self.max_frames:
             raise ValueError(f"the predictor sees at most {self.max_frames} frames, got {frames}")
         x = latents.flatten(1, 2)
-        x = self.dropout(x + self.pos_embedding[:, : x.shape[1]])
+        x = x + self.pos_embedding[:, : x.shape[1]]
         for attention, feed_forward in self.transformer.layers:  # type: ignore[misc]
             if self.checkpointing and self.training:
                 x = checkpoint(_block, attention, feed_forward, x, frames, use_reentrant=False)
