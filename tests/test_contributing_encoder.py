@@ -29,8 +29,9 @@ def resolved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ExperimentConfi
     (tmp_path / place).write_text(code, encoding="utf-8")
     (tmp_path / "spec.yaml").write_text(re.findall(r"<!-- run -->\n```yaml\n(.*?)```", PAGE, re.DOTALL)[0])
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delitem(sys.modules, "my_lab", raising=False)
-    monkeypatch.delitem(sys.modules, "my_lab.encoder", raising=False)
+    for name in ("my_lab", "my_lab.encoder"):  # of another test, and not for the next
+        monkeypatch.setitem(sys.modules, name, None)
+        del sys.modules[name]
     given = Layer.from_tree("page", read_yaml(tmp_path / "spec.yaml")).values
     return config(data__sources__wall__path=str(wall_folder()), **given)
 

@@ -60,7 +60,7 @@ def test_its_config_becomes_keyword_arguments():
     ("target", "says"),
     [
         ("my_lab.encoder", "expected package.module:Name (got 'my_lab.encoder')"),
-        ("my_lab.encoder:Mine", "'my_lab.encoder' cannot be imported (ModuleNotFoundError: No module named 'my_lab')"),
+        ("no_lab.encoder:Mine", "'no_lab.encoder' cannot be imported (ModuleNotFoundError: No module named 'no_lab')"),
         ("tests.wm.encoders.samples:MeanColor", "has no 'MeanColor'. Did you mean 'MeanColour'?"),
         ("builtins:object", "builtins:object is no encoder: it has no dim, grid, fingerprint, encode"),
         (f"{HERE}:Wide", "must give (B, T, P, D) = (1, 2, 4, 4), got (1, 2, 4, 3)"),
