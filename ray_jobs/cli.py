@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from ray_jobs.cli_exchange import add_commands
 from wm.config.errors import UserError
 from wm.evaluation.metric_names import METRICS
 
@@ -25,6 +26,7 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Make, inspect and tokenize data.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
+add_commands(app)
 console = Console()
 _BEGAN = time.monotonic()  # before the slow imports
 
@@ -144,6 +146,9 @@ def sweep(
 def plan(
     checkpoint: Annotated[Path, typer.Argument(help="A run folder or a checkpoint folder.")],
     overrides: Overrides = None,
+    best: Annotated[
+        bool, typer.Option("--best", help="A run's best checkpoint (train.best_metric), not its last.")
+    ] = False,
     out: Annotated[
         Path | None, typer.Option(help="Where outcomes and videos go; default: beside the checkpoint.")
     ] = None,
@@ -156,13 +161,16 @@ def plan(
     from ray_jobs.runtime.progress import Narrator
 
     given = [*(overrides or []), *_aliases(**{"plan.episodes": episodes})]
-    plan_checkpoint(checkpoint, given, out, Narrator(console))
+    plan_checkpoint(checkpoint, given, out, Narrator(console), "best" if best else "latest")
 
 
 @app.command(name="eval", epilog=_METRIC_HELP)
 def evaluate(
     checkpoint: Annotated[Path, typer.Argument(help="A run folder or a checkpoint folder.")],
     overrides: Overrides = None,
+    best: Annotated[
+        bool, typer.Option("--best", help="A run's best checkpoint (train.best_metric), not its last.")
+    ] = False,
     out: Annotated[
         Path | None, typer.Option(help="Where eval.json and pictures go; default: beside the checkpoint.")
     ] = None,
@@ -171,43 +179,7 @@ def evaluate(
     from ray_jobs.eval import evaluate_checkpoint
     from ray_jobs.runtime.progress import Narrator
 
-    evaluate_checkpoint(checkpoint, overrides or [], out, Narrator(console))
-
-
-@app.command("import-checkpoint")
-def import_checkpoint(
-    source: Annotated[Path, typer.Argument(help="A DINO-WM run folder, one of its .pth files, or an export.")],
-    target: Annotated[Path, typer.Argument(help="A new folder.")],
-    overrides: Overrides = None,
-    data: Annotated[Path | None, typer.Option(help="The folder that the model was trained on.")] = None,
-) -> None:
-    """Bring in a checkpoint of DINO-WM's own program, running nothing that its file holds."""
-    from ray_jobs.exchange import import_checkpoint as bring
-
-    bring(source, target, data, overrides or [], console)
-
-
-@app.command("export-checkpoint")
-def export_checkpoint(
-    source: Annotated[Path, typer.Argument(help="A run folder or a checkpoint folder.")],
-    target: Annotated[Path, typer.Argument(help="A new folder.")],
-) -> None:
-    """Write a checkpoint as plain state dicts under DINO-WM's names."""
-    from ray_jobs.exchange import export_checkpoint as write
-
-    write(source, target, console)
-
-
-@app.command("import-runs")
-def import_runs(
-    folders: Annotated[list[Path], typer.Argument(help="Hydra output folders, or folders that hold some.")],
-    experiment: Annotated[str, typer.Option(help="MLflow experiment that they join.")] = "imported",
-    tracking_uri: Annotated[str | None, typer.Option(help="tracking.uri; default: under storage.root.")] = None,
-) -> None:
-    """Bring old runs (Hydra's config, metrics as CSV, W&B's local files) into MLflow; again: only what is new."""
-    from ray_jobs.exchange import import_runs as bring
-
-    bring(folders, experiment, tracking_uri, console)
+    evaluate_checkpoint(checkpoint, overrides or [], out, Narrator(console), "best" if best else "latest")
 
 
 @app.command()

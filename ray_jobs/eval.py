@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from experiments.figures import rollout_strip
 from ray_jobs.eval_table import render_quality
 from ray_jobs.runtime.progress import Narrator, Stage
 from ray_jobs.runtime.runs import Run
-from ray_jobs.runtime.trained import open_trained
+from ray_jobs.runtime.trained import beside, open_trained
 from wm.build import load
 from wm.config.decoder import LpipsConfig
 from wm.config.errors import UserError
@@ -52,17 +52,26 @@ class _Clips(NamedTuple):
     probe: ClipGroup
 
 
-def evaluate_checkpoint(path: Path, overrides: Sequence[str], out: Path | None, narrator: Narrator) -> dict[str, Any]:
+def evaluate_checkpoint(
+    path: Path,
+    overrides: Sequence[str],
+    out: Path | None,
+    narrator: Narrator,
+    which: Literal["latest", "best"] = "latest",
+) -> dict[str, Any]:
     """Measure, print the table, write eval.json and pictures; returns what eval.json holds.
+
+    Args:
+        which: of a run folder's checkpoints.
 
     Raises UserError for a missing checkpoint, other data than it was trained on, or a horizon that no held-out episode has.
     """
-    checkpoint = find_checkpoint(path)
+    checkpoint = find_checkpoint(path, which)
     run = open_trained(checkpoint, overrides, "eval", CHANGEABLE)
     horizons = _horizons(run, any(given.startswith("evaluate.horizons") for given in overrides), narrator)
     perceptual = _perceptual(run)
     step = read_manifest(checkpoint)["step"]
-    target = out or run.inputs.folder.path / "evaluation" / f"step_{step:08d}"
+    target = out or beside(checkpoint, "evaluation")
     _make(target)
     loaded = load(checkpoint, device=str(pick_device(run.config.train.device)))
     with narrator.step("Read held-out clips", "episodes encoded") as stage:
@@ -91,12 +100,10 @@ def evaluate_checkpoint(path: Path, overrides: Sequence[str], out: Path | None, 
         found["state"] = probe_quality(loaded.model, clips.probe.batch, clips.held_out.batch, names, horizons)
     found["images"] = _images(run, loaded, clips.held_out.refs, horizons, perceptual, narrator)
     found["lpips"] = NOT_AVAILABLE if perceptual is None else "available"
-    pictures: list[Path] = []
-    if run.inputs.dataset.has_pixels:
-        with narrator.step("Draw", "pictures") as stage:
-            pictures = _draw(run, loaded, clips, target, stage)
-    else:
-        narrator.say("No pictures: the data holds features, no frames")
+    with narrator.step("Draw", "pictures") as stage:
+        pictures = _draw(run, loaded, clips, target, stage)
+        if not pictures:
+            narrator.say("No pictures: the data holds features, no frames")
     for renderable in render_quality(found):
         narrator.console.print(renderable)
     write_json(target / "eval.json", _finite(found))

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 
 from experiments.comparison import compare
 from experiments.comparison_text import render_text
@@ -147,7 +148,8 @@ def _debug(runs: Sequence[Run], stage: Stage, narrator: Narrator) -> None:
         if not run.is_complete:
             first.setdefault((run.plan.case, run.plan.run), run)
     for number, run in enumerate(first.values()):
-        debug_pass(run)
+        for warning in debug_pass(run):
+            narrator.say(f"[yellow]{run.plan.run}: {escape(warning)}[/yellow]")
         stage.update(number + 1, len(first))
     narrator.say(f"{len(first)} variants train, validate and plan" if first else "nothing left to train")
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from experiments.pictures import plan_video
 from ray_jobs.runtime.cluster import cluster
@@ -29,13 +29,17 @@ CHANGEABLE = ("plan", "evaluate", "resources", "storage", "tracking")
 
 
 def plan_checkpoint(
-    path: Path, overrides: Sequence[str], out: Path | None, narrator: Narrator
+    path: Path,
+    overrides: Sequence[str],
+    out: Path | None,
+    narrator: Narrator,
+    which: Literal["latest", "best"] = "latest",
 ) -> dict[int, list[PlanOutcome]]:
     """Plan for every problem of every goal horizon, write outcomes and a video of each, print success with its interval.
 
     Raises UserError for an override that the checkpoint decides, or when its data are not there.
     """
-    checkpoint = find_checkpoint(path)
+    checkpoint = find_checkpoint(path, which)
     run = open_trained(checkpoint, overrides, "plan", CHANGEABLE)
     with narrator.step("Read the checkpoint and draw the problems"):
         ensure_problems(run)
@@ -96,3 +100,17 @@ def _report(
     write_json(target / "metrics.json", {k: v for k, v in metrics.items() if v == v})
     narrator.console.print(f"Outcomes and videos: {target}", highlight=False, soft_wrap=True)
     return by_horizon
+
+
+def main() -> None:
+    """python -m ray_jobs.plan CHECKPOINT [path=value ...]: as `wm plan`."""
+    import sys
+
+    from ray_jobs.cli import main as cli
+
+    sys.argv[1:1] = ["plan"]
+    cli()
+
+
+if __name__ == "__main__":
+    main()

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ray import tune
+from rich.markup import escape
 
 from experiments.records import ExperimentRecord
 from experiments.spec import load_spec
@@ -130,7 +131,8 @@ def _prepare(searched: Searched, narrator: Narrator) -> None:
         narrator.say(f"{encoded} episodes encoded" if encoded else "all tokens are in the store already")
     with narrator.step("Debug pass: a few batches of the searched run"):
         if not searched.base.is_complete:
-            debug_pass(searched.base)
+            for warning in debug_pass(searched.base):
+                narrator.say(f"[yellow]{escape(warning)}[/yellow]")
 
 
 def _search(

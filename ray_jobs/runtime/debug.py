@@ -13,21 +13,25 @@ from wm.data.normalization import DataStatistics
 from wm.evaluation.problems import load_problems
 from wm.loaded import LoadedModel
 from wm.training.reporter import NullReporter
+from wm.training.verdict import config_warnings
 from wm.training_run import RunInputs
 
 STEPS = 2
 
 
-def debug_pass(run: Run) -> None:
-    """Train two steps, validate and, if the config plans, plan once with few samples. Raises UserError with run and reason."""
+def debug_pass(run: Run) -> list[str]:
+    """Train two steps, validate and, if the config plans, plan once with few samples; returns what looks like a mistake.
+
+    Raises UserError with run and reason.
+    """
     try:
-        _pass(run)
+        return _pass(run)
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else ""
         raise UserError(f"{run.title}: the debug pass failed: {type(error).__name__}: {reason}") from error
 
 
-def _pass(run: Run) -> None:
+def _pass(run: Run) -> list[str]:
     config = with_overrides(
         run.config,
         {
@@ -42,8 +46,9 @@ def _pass(run: Run) -> None:
     inputs = RunInputs(config, run.inputs.root, run.inputs.encoder)
     training = inputs.training(NullReporter(), inputs.local_batches, keep_checkpoints=False)
     training.run()
+    warnings = config_warnings(training.model)
     if not config.evaluate.grid.goal_horizons:
-        return
+        return warnings
     model = training.model.eval().requires_grad_(False)
     statistics = DataStatistics.from_json(training.facts["statistics"])
     loaded = LoadedModel(_hasty(config), inputs.encoder, model, statistics, training.facts)
@@ -51,6 +56,7 @@ def _pass(run: Run) -> None:
     outcome = evaluation(loaded.config, loaded).solve(problem)
     if outcome.failure is not None:
         raise UserError(f"planning: {outcome.failure}")
+    return warnings
 
 
 def _hasty(config: ExperimentConfig) -> ExperimentConfig:

@@ -59,3 +59,9 @@ def open_trained(checkpoint: Path, overrides: Sequence[str], command: str, chang
     # What the model was trained with: an imported one's program took them over all episodes.
     inputs.dataset.statistics = DataStatistics.from_json(facts["statistics"])
     return Run(RunPlan(config.model.variant, "", config.seed, config), inputs)
+
+
+def beside(checkpoint: Path, name: str) -> Path:
+    """Where what is made of a checkpoint lies: RUN/name/STEP for a run's own, FOLDER/name/CHECKPOINT for one that stands alone."""
+    folder = checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else checkpoint.parent
+    return folder / name / checkpoint.name

@@ -48,7 +48,7 @@ def run(home: Path, *arguments: str, monkeypatch: pytest.MonkeyPatch) -> str:
         ("train.batch_size=4000", ("train.batch_size", "4000")),
         ("resources.num_workers=8", ("CPUs", "resources.num_workers")),
         ("resources.gpus_per_worker=-1", ("resources.gpus_per_worker",)),
-        ("encoder.kind=dinov4", ("encoder.kind", "dinov4", "dinov2")),
+        ("encoder.kind=dinov4", ("encoder.kind", "dinov4", "dinov3")),
         ("noequals", ("noequals", "path=value")),
     ],
 )

@@ -22,6 +22,7 @@ from tests.wm.data.samples import inputs, train, trained, user_error, wall_folde
 from wm.config.resolve import Layer, resolve
 from wm.evaluation import metric_names
 from wm.evaluation.metric_names import METRICS
+from wm.training.checkpoint import find_checkpoint
 from wm.training_run import RunInputs
 
 REPOSITORY = Path(__file__).parents[2]
@@ -177,3 +178,20 @@ def test_features_without_frames(tmp_path: Path, side: int) -> None:
     pictures = [path.name for path in (tmp_path / "out").glob("*.png")]
     assert len(pictures) == (3 if side == 2 else 0)
     assert all(name.startswith("patch_pca") for name in pictures)
+
+
+def test_where_it_goes_and_which_checkpoint(tmp_path: Path) -> None:
+    """Beside the checkpoint that was asked for: two that stand alone never share a folder."""
+    run = inputs(tmp_path, "align", train__epochs=3, train__keep_checkpoints=3)
+    train(run)
+    run_eval(run.folder.path, tmp_path)
+    assert (run.folder.path / "evaluation" / "step_00000009" / "eval.json").is_file()
+    console = Console(quiet=True)
+    found = evaluate_checkpoint(run.folder.path, [f"storage.root={tmp_path}", *SMALL], None, Narrator(console), "best")
+    best = Path(found["checkpoint"])
+    assert best == find_checkpoint(run.folder.path, "best")
+    assert (run.folder.path / "evaluation" / best.name / "eval.json").is_file()
+    alone = tmp_path / "imported"
+    shutil.copytree(best, alone)
+    evaluate_checkpoint(alone, [f"storage.root={tmp_path}", *SMALL], None, Narrator(console))
+    assert (tmp_path / "evaluation" / "imported" / "eval.json").is_file()

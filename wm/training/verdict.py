@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from wm.config.terms import InfoNceAlignment
+from wm.models.world_model import WorldModel
+
 # Collapsed: next to one direction left of several, or some channel at a hundredth of the spread that it began with.
 COLLAPSED_RANK = 1.5
 COLLAPSED_STD = 0.01
+COSINE_NEEDS_STATES = 4
 
 
 def training_warnings(metrics: Mapping[str, float], at_start: Mapping[str, float]) -> dict[str, str]:
@@ -35,3 +39,16 @@ def training_warnings(metrics: Mapping[str, float], at_start: Mapping[str, float
             f"the model has learnt nothing so far: repeating the last frame is as good at every horizon ({name} = {value:.2f})"
         )
     return found
+
+
+def config_warnings(model: WorldModel) -> list[str]:
+    """What is allowed and yet likely a mistake, in sentences."""
+    alignment = model.config.alignment
+    if isinstance(alignment, InfoNceAlignment) and alignment.similarity == "cosine":
+        size = len(model.state_indices)
+        if size < COSINE_NEEDS_STATES:
+            return [
+                f"model.alignment.similarity=cosine discards the length of the state vector, which has only {size} "
+                f"{'entry' if size == 1 else 'entries'} here; neg_l2 keeps it"
+            ]
+    return []

@@ -14,7 +14,7 @@ from tests.wm.training.test_loop import newest
 from wm.models.world_model import WorldModel
 from wm.training.loop import Training
 from wm.training.reporter import ListReporter
-from wm.training.verdict import training_warnings
+from wm.training.verdict import config_warnings, training_warnings
 
 HEALTHY = {"val/effective_rank": 5.0, "val/latent_std_min": 0.2, "val/copy_ratio_h1": 0.4, "val/copy_ratio_h5": 0.7}
 START = {"val/effective_rank": 6.0, "val/latent_std_min": 0.5}
@@ -81,3 +81,20 @@ def test_a_model_that_copies_worse_than_nothing_is_called_so(tmp_path: Path) -> 
     assert history[-1]["metrics"]["val/copy_ratio_h3"] > 1
     assert "learnt_nothing" in history[-1]["warnings"]
     assert any("repeating the last frame" in note for note in reporter.notes)
+
+
+@pytest.mark.parametrize(
+    ("alignment", "warned"),
+    [
+        ({"kind": "infonce"}, True),
+        ({"kind": "infonce", "similarity": "neg_l2"}, False),
+        ({"kind": "state_mse"}, False),
+    ],
+)
+def test_cosine_of_a_short_state_is_warned_of(alignment: dict[str, Any], warned: bool, tmp_path: Path) -> None:
+    """Wall's state is x, y: a cosine would only know its direction."""
+    run = inputs(tmp_path, "align", **{f"model__alignment__{key}": value for key, value in alignment.items()})
+    model = run.training(ListReporter(), run.local_batches, keep_checkpoints=False).model
+    assert [("neg_l2 keeps it" in text, "2 entries" in text) for text in config_warnings(model)] == [
+        (True, True)
+    ] * warned
