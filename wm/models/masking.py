@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from wm.config.errors import UserError
 from wm.config.masking import BlockMasking, LearnedMasking, RandomMasking, TubeMasking
 
 AnyMasking = RandomMasking | BlockMasking | TubeMasking | LearnedMasking
@@ -19,10 +20,20 @@ class TokenMasking(nn.Module):
 
     Args:
         patches: P; a square grid for `block`. dim: content channels.
+
+    Raises UserError where the patches are too few, or no square, for the kind.
     """
 
     def __init__(self, config: AnyMasking, patches: int, dim: int) -> None:
         super().__init__()
+        if patches < 2:
+            raise UserError(
+                f"model.masking.kind={config.kind}: the encoder gives one token a frame; there is nothing to hide it from"
+            )
+        if isinstance(config, BlockMasking) and math.isqrt(patches) ** 2 != patches:
+            raise UserError(
+                f"model.masking.kind=block: {patches} patches a frame are no square grid; take random or tube"
+            )
         self.config = config
         self.patches = patches
         self.num_hidden = min(patches - 1, max(1, round(config.ratio * patches)))
@@ -74,8 +85,6 @@ def _lowest(scores: Tensor, count: int) -> Tensor:
 def _block(batch: int, frames: int, patches: int, count: int, device: torch.device) -> Tensor:
     """A square of the grid, its side the root of `count`, rounded; one place for each frame."""
     side = math.isqrt(patches)
-    if side * side != patches:
-        raise ValueError(f"block masking needs a square patch grid, got {patches} patches")
     size = min(side, max(1, round(math.sqrt(count))))
     top, left = (torch.randint(side - size + 1, (batch, frames, 1), device=device) for _ in range(2))
     row, column = torch.arange(patches, device=device) // side, torch.arange(patches, device=device) % side

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from wm.config.errors import UserError
 from wm.config.masking import BlockMasking, LearnedMasking, RandomMasking, TubeMasking
 from wm.models.masking import TokenMasking
 
@@ -50,8 +51,14 @@ def test_a_block_is_a_square():
         down, across = frame.any(dim=1).nonzero().flatten(), frame.any(dim=0).nonzero().flatten()
         assert (len(down), len(across)) == (2, 2)
         assert down[1] - down[0] == across[1] - across[0] == 1
-    with pytest.raises(ValueError, match="square patch grid, got 6"):
-        TokenMasking(BlockMasking(), 6, C)(torch.zeros(1, 1, 6, C))
+
+
+@pytest.mark.parametrize(
+    ("kind", "patches", "words"), [("block", 6, "6 patches a frame are no square"), ("tube", 1, "one token a frame")]
+)
+def test_what_cannot_be_hidden_is_refused(kind, patches, words):
+    with pytest.raises(UserError, match=words):
+        TokenMasking(KINDS[kind](), patches, C)
 
 
 @pytest.mark.parametrize(("ratio", "count"), [(0.01, 1), (0.5, 8), (0.99, 15)])
