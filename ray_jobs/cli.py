@@ -38,6 +38,8 @@ _METRIC_HELP = "\n\n".join(f"[bold]{escape(metric.name)}[/bold] {escape(metric.f
 Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[PATH=VALUE]...", help="Config overrides, as in train.epochs=20.")
 ]
+Checkpoint = Annotated[Path, typer.Argument(help="A run folder or a checkpoint folder.")]
+Best = Annotated[bool, typer.Option("--best", help="A run's best checkpoint (train.best_metric), not its last.")]
 Address = Annotated[
     str | None, typer.Option(help="The head's dashboard; default: RAY_ADDRESS, else http://127.0.0.1:8265.")
 ]
@@ -144,11 +146,9 @@ def sweep(
 
 @app.command()
 def plan(
-    checkpoint: Annotated[Path, typer.Argument(help="A run folder or a checkpoint folder.")],
+    checkpoint: Checkpoint,
     overrides: Overrides = None,
-    best: Annotated[
-        bool, typer.Option("--best", help="A run's best checkpoint (train.best_metric), not its last.")
-    ] = False,
+    best: Best = False,
     out: Annotated[
         Path | None, typer.Option(help="Where outcomes and videos go; default: beside the checkpoint.")
     ] = None,
@@ -166,11 +166,9 @@ def plan(
 
 @app.command(name="eval", epilog=_METRIC_HELP)
 def evaluate(
-    checkpoint: Annotated[Path, typer.Argument(help="A run folder or a checkpoint folder.")],
+    checkpoint: Checkpoint,
     overrides: Overrides = None,
-    best: Annotated[
-        bool, typer.Option("--best", help="A run's best checkpoint (train.best_metric), not its last.")
-    ] = False,
+    best: Best = False,
     out: Annotated[
         Path | None, typer.Option(help="Where eval.json and pictures go; default: beside the checkpoint.")
     ] = None,

@@ -177,16 +177,22 @@ def check_loss_with(case: Golden, attention: Attention) -> None:
     assert_golden(terms.parts["z_proprio_loss"], case["out/loss/z_proprio_loss"])
 
     terms.total.backward()
-    parameters = dict(model.named_parameters())
+    checked = check_gradients(case, dict(model.named_parameters()), batch)
+    assert {"predictor.pos_embedding", "action_embedding.linear.weight"} <= checked
+    assert batch.obs.visual.grad is not None
+    assert not batch.obs.visual.grad[:, -1].any()
+
+
+def check_gradients(case: Golden, parameters: dict[str, Tensor], batch: Batch) -> set[str]:
+    """Every recorded gradient, of parameters by our names and of the visual tokens; returns the names."""
     references = our_weights(case.under("out/grad/"))
-    assert {"predictor.pos_embedding", "action_embedding.linear.weight"} <= references.keys()
     for name, reference in references.items():
         gradient = parameters[name].grad
         assert gradient is not None, name
         assert_golden_gradient(gradient, reference)
     assert batch.obs.visual.grad is not None
     assert_golden_gradient(batch.obs.visual.grad, case["out/grad_visual_tokens"])
-    assert not batch.obs.visual.grad[:, -1].any()
+    return set(references)
 
 
 @torch.no_grad()
