@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -122,11 +123,9 @@ def estimate_sweep(searched: Searched, placement: Placement, timings: Timings, l
         timings.import_s if problem_s else 0.0
     ) + sweep.num_seeds * num_problems * problem_s / placement.planning_actors_per_run
     trial_s = start_s + sweep.num_seeds * train_s + plan_s
-    stores = searched.base.inputs.dataset.stores
-    missing = {name: store.missing() for name, store in stores.items()}
-    frames = sum(
-        searched.base.inputs.dataset.sources[name].episode(i).length for name, ids in missing.items() for i in ids
-    )
+    inputs = searched.base.inputs
+    missing = inputs.missing_tokens()
+    frames = sum(tokens.num_frames for tokens in missing)
     encode_s = timings.import_s * (frames > 0) + frames * timings.encode_frame_s / max(1, placement.planning_actors)
     before_s = timings.import_s * (1 + CLUSTER_IMPORTS) + encode_s
     confirmed = 2 * sweep.fresh_seeds
@@ -140,8 +139,9 @@ def estimate_sweep(searched: Searched, placement: Placement, timings: Timings, l
     )
     share, ends = _expected(searched, left)
     typical_s = start_s + share * train_s + ends * ((sweep.num_seeds - 1) * train_s + plan_s)
-    grid = searched.base.inputs.encoder.grid
-    token_bytes = frames * grid[0] * grid[1] * searched.base.inputs.encoder.dim * _TOKEN_BYTES
+    grids = {size: encoder.grid for size, encoder in inputs.encoders.items()}
+    values = sum(tokens.num_frames * prod(grids[tokens.size]) for tokens in missing) * inputs.encoder.dim
+    token_bytes = values * _TOKEN_BYTES
     runs = left * sweep.num_seeds + confirmed
     return Estimate(
         trial_s=trial_s,

@@ -35,7 +35,7 @@ from wm.config.plan import (
 )
 from wm.config.target import call_target
 from wm.config.terms import CustomTerm
-from wm.contracts import Encoder, Planner, World
+from wm.contracts import Encoder, Planner, ResizableEncoder, World
 from wm.data.dataset import Dataset
 from wm.data.normalization import DataStatistics
 from wm.encoders.custom import custom_encoder
@@ -74,6 +74,26 @@ def build_encoder(config: EncoderConfig) -> Encoder:
             return custom_encoder(config)
         case _:
             assert_never(config)
+
+
+def encoder_at(encoder: Encoder, size: int) -> Encoder:
+    """The same encoder on pictures of another size. Raises UserError when it cannot, or its tokens would be no square grid."""
+    if not isinstance(encoder, ResizableEncoder):
+        raise UserError(
+            f"train.resolution: encoder '{type(encoder).__name__}' has no at_size(size) (wm.contracts.ResizableEncoder)"
+        )
+    try:
+        resized = encoder.at_size(size)
+    except UserError as error:
+        raise UserError(f"train.resolution: {size}: {error}") from error
+    for one in (encoder, resized):
+        if one.grid[0] != one.grid[1]:
+            raise UserError(f"train.resolution: only square grids of patches can be resized, not {list(one.grid)}")
+    if resized.grid[0] > encoder.grid[0]:
+        raise UserError(
+            f"train.resolution: {size} pixels are {list(resized.grid)} patches, more than the encoder's own {list(encoder.grid)}"
+        )
+    return resized
 
 
 def build_world(config: WorldConfig) -> World:

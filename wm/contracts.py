@@ -27,6 +27,18 @@ class Encoder(Protocol):
 
 
 @runtime_checkable
+class ResizableEncoder(Encoder, Protocol):
+    """An encoder that can be asked for tokens of smaller or larger pictures: what `train.resolution` needs."""
+
+    def at_size(self, size: int) -> Encoder:
+        """The same weights on pictures of `size` pixels a side, with the grid and the fingerprint that go with them.
+
+        Raises UserError for a size that it cannot take.
+        """
+        ...
+
+
+@runtime_checkable
 class Episode(Protocol):
     """One recorded episode, read lazily. Arrays are raw (not normalised); None where the source has none."""
 

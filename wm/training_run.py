@@ -8,21 +8,24 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import nn
 
-from wm.build import build_dataset, build_encoder, build_model, model_facts
+from wm.build import build_dataset, build_encoder, build_model, encoder_at, model_facts
 from wm.config.errors import UserError
 from wm.config.experiment import ExperimentConfig
 from wm.config.hashing import train_hash
 from wm.contracts import Encoder, Reporter
 from wm.data.atomic import write_json
-from wm.data.clip_reader import Arrays, to_batch
+from wm.data.clip_reader import Arrays, ClipReader, to_batch
 from wm.data.clip_schedule import ClipSchedule
 from wm.data.dataset import Dataset
+from wm.data.token_files import TokenFiles
 from wm.evaluation.validation import Validator
 from wm.training.checkpoint import list_checkpoints, read_manifest
 from wm.training.loop import Training
@@ -85,11 +88,14 @@ class RunClips:
 
     Args:
         root: storage.root.
+        fingerprints: of the encoder, and of the same at each size of train.resolution; None is its own size.
     """
 
-    def __init__(self, config: ExperimentConfig, root: Path, encoder_fingerprint: str) -> None:
+    def __init__(self, config: ExperimentConfig, root: Path, fingerprints: Mapping[int | None, str]) -> None:
         self.config = config
-        self.dataset: Dataset = build_dataset(config, root, encoder_fingerprint)
+        self.dataset: Dataset = build_dataset(config, root, fingerprints[None])
+        sizes = fingerprints if config.data.tokens == "store" else {}
+        self.stores = {size: self.dataset.open_stores(fingerprint) for size, fingerprint in sizes.items()}
         self.schedule = ClipSchedule(
             self.dataset.train_clips(config.clip_num_frames),
             config.train.batch_size,
@@ -102,10 +108,42 @@ class RunClips:
         """Optimiser steps of the whole run."""
         return self.config.train.epochs * self.schedule.steps_per_epoch
 
+    def size_at(self, step: int) -> int | None:
+        """Side of the pictures at `step`; None is the encoder's own."""
+        return self.config.train.size_at(step / self.total_steps)
+
+    def stretches(self, start: int) -> list[tuple[int, int]]:
+        """(first, stop) of the steps from `start` to the end, cut where the size changes: in between, all batches have one shape."""
+        cuts = [step for step in range(start + 1, self.total_steps) if self.size_at(step) != self.size_at(step - 1)]
+        return list(pairwise([start, *cuts, self.total_steps])) if start < self.total_steps else []
+
     def read(self, step: int, rank: int = 0, num_ranks: int = 1) -> Arrays:
         """One rank's part of the global batch at `step`."""
         refs = self.schedule.shard(step, rank, num_ranks)
-        return self.dataset.reader.read(refs, images=self.config.trains_on_images)
+        return self._readers[self.size_at(step)].read(refs, images=self.config.trains_on_images)
+
+    @cached_property
+    def _readers(self) -> dict[int | None, ClipReader]:
+        sizes = {None, *(stage.size for stage in self.config.train.resolution)}
+        return {size: self.dataset.reader_of(self.stores.get(size, {})) for size in sizes}
+
+
+class MissingTokens(NamedTuple):
+    """Episodes of a source that a run needs and that are not encoded yet.
+
+    Args:
+        size: side of the pictures; None is the encoder's own.
+    """
+
+    source: str
+    size: int | None
+    store: TokenFiles
+    episodes: list[int]
+
+    @property
+    def num_frames(self) -> int:
+        """Of these episodes."""
+        return sum(self.store.source.lengths[episode] for episode in self.episodes)
 
 
 class RunInputs:
@@ -115,7 +153,11 @@ class RunInputs:
         self.config = config
         self.root = root
         self.encoder = encoder or build_encoder(config.encoder)
-        self.clips = RunClips(config, root, self.encoder.fingerprint)
+        sizes = {stage.size for stage in config.train.resolution}
+        self.encoders: dict[int | None, Encoder] = {None: self.encoder}
+        self.encoders |= {size: encoder_at(self.encoder, size) for size in sorted(sizes)}
+        self.fingerprints = {size: encoder.fingerprint for size, encoder in self.encoders.items()}
+        self.clips = RunClips(config, root, self.fingerprints)
         self.dataset = self.clips.dataset
         self.total_steps = self.clips.total_steps
         self.hash = train_hash(config, self.dataset.fingerprint, self.encoder.fingerprint)
@@ -124,11 +166,23 @@ class RunInputs:
     def local_batches(self, start: int) -> Iterator[Batch]:
         """Whole global batches read in this process."""
         for step in range(start, self.total_steps):
-            yield self.encode(to_batch(self.clips.read(step)))
+            yield self.encode(to_batch(self.clips.read(step)), step)
 
-    def encode(self, batch: Batch) -> Batch:
-        """A training batch with tokens in place of pixels; the pixels stay beside them where a decoder learns from them."""
-        return encoded(self.encoder, batch, keep_images=self.config.trains_on_images)
+    def encode(self, batch: Batch, step: int) -> Batch:
+        """The batch of a step with tokens in place of pixels; the pixels stay beside them where a decoder learns from them."""
+        return encoded(self.encoders[self.clips.size_at(step)], batch, keep_images=self.config.trains_on_images)
+
+    def missing_tokens(self) -> list[MissingTokens]:
+        """What must be encoded before this run can read. Held-out episodes are read at the encoder's own size alone."""
+        found = []
+        for size, stores in self.clips.stores.items():
+            for name, store in stores.items():
+                missing = store.missing()
+                if size is not None:
+                    missing = sorted(set(missing) & set(self.dataset.split[name][0]))
+                if missing:
+                    found.append(MissingTokens(name, size, store, missing))
+        return found
 
     def validator(self) -> Validator:
         """On the same clips for every variant of one data set. Raises UserError when episodes are too short."""

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 from statistics import mean, median
 from typing import Any, NamedTuple
@@ -85,11 +86,11 @@ def measure(config_json: str, problems: str, started: float) -> dict[str, Any]:
     import_s = time.time() - started
     began = time.monotonic()
     stored = RunInputs(config, root)
-    missing = any(store.missing() for store in stored.dataset.stores.values())
-    short = with_overrides(
-        config,
-        {"train.epochs": 1, "train.steps_per_epoch": _STEPS, **({"data.tokens": "online"} if missing else {})},
-    )
+    missing = bool(stored.missing_tokens())
+    whole = RunInputs(with_overrides(config, {"data.tokens": "online"}), root, stored.encoder) if missing else stored
+    stretches = whole.clips.stretches(0)  # of one size of pictures each
+    steps = _STEPS * len(stretches)
+    short = with_overrides(whole.config, {"train.epochs": 1, "train.steps_per_epoch": steps, "train.resolution": []})
     inputs = RunInputs(short, root, stored.encoder)
     opened_s = time.monotonic() - began
     began = time.monotonic()
@@ -98,13 +99,16 @@ def measure(config_json: str, problems: str, started: float) -> dict[str, Any]:
     # Where tokens are missing, reading the held-out clips is encoding them; with tokens it takes next to nothing.
     frames = (config.evaluate.clips + config.evaluate.probe_clips) * (config.model.history_len + config.longest_horizon)
     setup_s, encode_frame_s = (opened_s, clips_s / frames) if missing else (opened_s + clips_s, 0.0)
-    batches = [next(iter(inputs.local_batches(step))) for step in range(_BATCHES)]
+    batches = [
+        [next(whole.local_batches(min(first + number, stop - 1))) for number in range(_BATCHES)]
+        for first, stop in stretches
+    ]
     ticks: list[float] = []
 
     def timed(start: int) -> Any:
-        for step in range(start, _STEPS):
+        for step in range(start, steps):
             ticks.append(time.monotonic())
-            yield batches[step % _BATCHES]
+            yield batches[step // _STEPS][step % _BATCHES]
 
     with tempfile.TemporaryDirectory() as folder:
         training = inputs.training(NullReporter(), timed)
@@ -125,8 +129,12 @@ def measure(config_json: str, problems: str, started: float) -> dict[str, Any]:
         began = time.monotonic()
         judge.solve(first)
         problem_s = time.monotonic() - began
-    steps = [after - before for before, after in zip(ticks[_WARM_UP:], ticks[_WARM_UP + 1 :], strict=False)]
-    timings = Timings(import_s, setup_s, median(steps), validate_s, problem_s, encode_frame_s, float(checkpoint_bytes))
+    seconds = [after - before for before, after in pairwise(ticks)]
+    step_s = sum(
+        (stop - first) / whole.total_steps * median(seconds[_STEPS * number + _WARM_UP : _STEPS * (number + 1)])
+        for number, (first, stop) in enumerate(stretches)
+    )
+    timings = Timings(import_s, setup_s, step_s, validate_s, problem_s, encode_frame_s, float(checkpoint_bytes))
     return timings._asdict()
 
 

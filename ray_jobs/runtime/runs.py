@@ -10,7 +10,7 @@ from typing import Any
 
 from experiments.provenance import git_commit
 from experiments.spec import RunPlan, Spec
-from ray_jobs.runtime.trial import RunJob
+from ray_jobs.runtime.trial import RunJob, StoredShape
 from wm.build import build_encoder
 from wm.config.errors import UserError
 from wm.config.experiment import ExperimentConfig
@@ -66,9 +66,10 @@ class Run:
             root=str(self.inputs.root),
             hash=self.inputs.hash,
             commit=git_commit(),
-            encoder_fingerprint=self.inputs.encoder.fingerprint,
-            token_dim=self.inputs.encoder.dim,
-            token_grid=self.inputs.encoder.grid,
+            tokens=[
+                StoredShape(size=size, dim=encoder.dim, grid=encoder.grid, fingerprint=encoder.fingerprint)
+                for size, encoder in self.inputs.encoders.items()
+            ],
         )
 
     def outcome_file(self, goal_horizon: int, problem: str) -> Path:

@@ -24,26 +24,27 @@ from wm.training_run import RunClips
 from wm.types import Batch
 
 STEPS_PER_TASK = 20  # rows of a block: large enough that a task's overhead vanishes, small enough to start soon
+Fingerprints = tuple[tuple[int | None, str], ...]  # RunInputs.fingerprints, as something that can be hashed
 SPAN_BYTES = 32 * 2**20  # of one span; two are in the object store at a time
 
 
 @lru_cache(maxsize=4)
-def open_clips(config_json: str, root: str, encoder_fingerprint: str) -> RunClips:
+def open_clips(config_json: str, root: str, fingerprints: Fingerprints) -> RunClips:
     """A process opens each run's clips once."""
-    return RunClips(ExperimentConfig.model_validate_json(config_json), Path(root), encoder_fingerprint)
+    return RunClips(ExperimentConfig.model_validate_json(config_json), Path(root), dict(fingerprints))
 
 
 class ClipSource(NamedTuple):
     """Which clips a task reads: plain values, so that any process can open them.
 
     Args:
-        config_json, root, encoder_fingerprint: what `open_clips` needs.
+        config_json, root, fingerprints: what `open_clips` needs.
         rank, num_ranks: which part of each global batch.
     """
 
     config_json: str
     root: str
-    encoder_fingerprint: str
+    fingerprints: Fingerprints
     rank: int
     num_ranks: int
 
@@ -74,13 +75,13 @@ class ClipDatasource(Datasource):
 
 
 def _read(source: ClipSource, first: int, stop: int) -> Iterable[Any]:
-    clips = open_clips(source.config_json, source.root, source.encoder_fingerprint)
+    clips = open_clips(source.config_json, source.root, source.fingerprints)
     read = [clips.read(step, source.rank, source.num_ranks) for step in range(first, stop)]
     arrays = {key: np.stack([one[key] for one in read]) for key in read[0]}
     yield BlockAccessor.batch_to_block({"step": np.arange(first, stop), **arrays})
 
 
-def stream_batches(source: ClipSource, start: int, total_steps: int, cpus_per_task: float) -> Iterator[Batch]:
+def stream_batches(source: ClipSource, start: int, cpus_per_task: float) -> Iterator[Batch]:
     """One rank's batches of steps start, start + 1, ... to the end.
 
     Spans of steps are read whole, one ahead of the one in use. Ray Data's streaming executor would instead keep a thread of
@@ -92,7 +93,7 @@ def stream_batches(source: ClipSource, start: int, total_steps: int, cpus_per_ta
     Raises:
         RuntimeError: Ray Data gave a step out of order.
     """
-    spans = _spans(source, start, total_steps)
+    spans = _spans(source, start)
     with ThreadPoolExecutor(max_workers=1) as reader:
         coming = [reader.submit(_read_span, source, first, stop, cpus_per_task) for first, stop in spans[:1]]
         for number, (first, _) in enumerate(spans):
@@ -106,15 +107,19 @@ def stream_batches(source: ClipSource, start: int, total_steps: int, cpus_per_ta
                 yield to_batch({key: np.array(value[0]) for key, value in row.items() if key != "step"})
 
 
-def _spans(source: ClipSource, start: int, total_steps: int) -> list[tuple[int, int]]:
-    """The first span is one task, so that training starts soon; the others fill SPAN_BYTES."""
-    if start >= total_steps:
-        return []
-    clips = open_clips(source.config_json, source.root, source.encoder_fingerprint)
-    step_bytes = sum(array.nbytes for array in clips.read(start, source.rank, source.num_ranks).values())
-    steps = max(SPAN_BYTES // max(step_bytes, 1), STEPS_PER_TASK)
-    first = min(start + STEPS_PER_TASK, total_steps)
-    return [(start, first), *((low, min(low + steps, total_steps)) for low in range(first, total_steps, steps))]
+def _spans(source: ClipSource, start: int) -> list[tuple[int, int]]:
+    """The first span is one task, so that training starts soon; the others fill SPAN_BYTES. In a span all batches have one shape."""
+    clips = open_clips(source.config_json, source.root, source.fingerprints)
+    spans: list[tuple[int, int]] = []
+    for first, stop in clips.stretches(start):
+        step_bytes = sum(array.nbytes for array in clips.read(first, source.rank, source.num_ranks).values())
+        steps = max(SPAN_BYTES // max(step_bytes, 1), STEPS_PER_TASK)
+        low = first
+        while low < stop:
+            high = min(low + (steps if spans else STEPS_PER_TASK), stop)
+            spans.append((low, high))
+            low = high
+    return spans
 
 
 def _read_span(source: ClipSource, start: int, stop: int, cpus_per_task: float) -> ray.data.Dataset:

@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from itertools import count
 from math import inf
 from pathlib import Path
 from typing import Any, TypedDict, cast
@@ -38,6 +39,15 @@ from wm.training_run import LOCK_WAIT_S, RunFolder, RunInputs
 from wm.types import Batch
 
 
+class StoredShape(TypedDict):
+    """Tokens that a run reads; `size` is that of the pictures, None the encoder's own."""
+
+    size: int | None
+    dim: int
+    grid: tuple[int, int]
+    fingerprint: str
+
+
 class RunJob(TypedDict):
     """What a trial is given: plain values, so that any process on any node can rebuild the run."""
 
@@ -45,9 +55,7 @@ class RunJob(TypedDict):
     root: str
     hash: str
     commit: str
-    encoder_fingerprint: str
-    token_dim: int
-    token_grid: tuple[int, int]
+    tokens: list[StoredShape]
 
 
 class TrainReporter:
@@ -150,15 +158,15 @@ def _train(job: RunJob, reporter: TrainReporter, lock_wait_s: float) -> None:
             return
         config = ExperimentConfig.model_validate_json(job["config_json"])
         # With stored tokens a worker needs no network, nor the seconds that importing transformers takes.
-        stored = StoredTokens(job["token_dim"], job["token_grid"], job["encoder_fingerprint"])
-        inputs = RunInputs(config, Path(job["root"]), stored if config.data.tokens == "store" else None)
+        stored = _stored(job["tokens"]) if config.data.tokens == "store" else None
+        inputs = RunInputs(config, Path(job["root"]), stored)
         if inputs.hash != job["hash"]:
             raise UserError(f"{inputs.root}: data or encoder changed since this run was planned; run the command again")
-        source = ClipSource(job["config_json"], job["root"], inputs.encoder.fingerprint, rank, num_ranks)
+        source = ClipSource(job["config_json"], job["root"], tuple(inputs.fingerprints.items()), rank, num_ranks)
 
         def batches(start: int) -> Iterator[Batch]:
-            stream = stream_batches(source, start, inputs.total_steps, config.resources.cpus_per_data_task)
-            return map(inputs.encode, stream)
+            stream = stream_batches(source, start, config.resources.cpus_per_data_task)
+            return map(inputs.encode, stream, count(start))
 
         training = inputs.training(
             reporter,
@@ -171,6 +179,12 @@ def _train(job: RunJob, reporter: TrainReporter, lock_wait_s: float) -> None:
         history = training.run()
         if rank == 0:
             folder.finish({"hash": inputs.hash, "history": history, "time_s": training.elapsed_s, "setup_s": setup_s})
+
+
+def _stored(shapes: Sequence[StoredShape]) -> StoredTokens:
+    of = {shape["size"]: (shape["dim"], shape["grid"], shape["fingerprint"]) for shape in shapes}
+    sizes = {size: StoredTokens(*facts) for size, facts in of.items() if size is not None}
+    return StoredTokens(*of[None], sizes)
 
 
 def _report_history(folder: RunFolder, reporter: TrainReporter) -> None:

@@ -107,16 +107,18 @@ def ray_stream() -> Row:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         make_wall(root / "data" / "wall", episodes=20, steps=60, frame_size=84)
-        spec, overrides = load_spec("align_vs_align_recon", ["train.steps_per_epoch=100", f"storage.root={root}"])
+        spec, overrides = load_spec(
+            "align_vs_align_recon", ["train.epochs=2", "train.steps_per_epoch=100", f"storage.root={root}"]
+        )
         config = spec.resolve_runs(overrides)[0].config
         inputs = RunInputs(config, root)
         for store in inputs.dataset.stores.values():
             list(store.write(inputs.encoder, store.missing()))
         steps = 200
         local = seconds(lambda: [to_batch(inputs.clips.read(step)) for step in range(steps)], 3)
-        source = ClipSource(config.model_dump_json(), str(root), inputs.encoder.fingerprint, 0, 1)
+        source = ClipSource(config.model_dump_json(), str(root), tuple(inputs.fingerprints.items()), 0, 1)
         with cluster():
-            streamed = seconds(lambda: list(stream_batches(source, 0, steps, 0.2)), 3)
+            streamed = seconds(lambda: list(stream_batches(source, 0, 0.2)), 3)
         assert not ray.is_initialized()
     return Row(
         f"{steps} batches of 32 clips, {steps * 32 / streamed:.0f} clips/s streamed",

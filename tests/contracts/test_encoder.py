@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from tests.wm.encoders.samples import SAMPLES, TEMPORAL, make, nudged, saved, some_frames
-from wm.contracts import Encoder
+from wm.config.errors import UserError
+from wm.contracts import Encoder, ResizableEncoder
 
 
 @pytest.fixture(scope="module")
@@ -162,3 +163,34 @@ def test_the_fingerprint_follows_the_weights(name, encoder, folder, tmp_path):
     assert other.fingerprint != encoder.fingerprint
     moved = make(name, folder, weights=Path(str(saved(network, folder)) + "/"))
     assert moved.fingerprint == encoder.fingerprint
+
+
+def test_at_another_size_it_is_the_encoder_of_that_size(name, encoder, folder):
+    """What train.resolution relies on: the same weights, a grid and a fingerprint of its own."""
+    if not isinstance(encoder, ResizableEncoder):
+        pytest.skip("it has one size")
+    size = 28 if name == "tiny" or name.startswith("dinov2") else 32
+    smaller = encoder.at_size(size)
+    tokens = smaller.encode(some_frames())
+    assert tokens.shape == (2, 3, smaller.grid[0] * smaller.grid[1], encoder.dim)
+    assert (smaller.grid[0] < encoder.grid[0]) == (encoder.grid[0] > 1)
+    assert smaller.fingerprint != encoder.fingerprint
+    assert isinstance(encoder, nn.Module)
+    assert {p.data_ptr() for p in smaller.parameters()} <= {p.data_ptr() for p in encoder.parameters()}  # not a copy
+    if name != "tiny":  # its positions are drawn for one size
+        field = "encode_size" if name.startswith("dinov2") else "image_size"
+        sizes = {field: size, **({"resize_size": size} if "resize_size" in SAMPLES[name].values else {})}
+        made = make(name, folder, **sizes)
+        assert made.fingerprint == smaller.fingerprint
+        assert torch.equal(made.encode(some_frames()), tokens)
+    before = encoder.encode(some_frames())
+    own = encoder.at_size(SAMPLES[name].values.get("encode_size") or SAMPLES[name].values["image_size"])
+    assert own.fingerprint == encoder.fingerprint
+    assert torch.equal(own.encode(some_frames()), before)
+
+
+def test_a_size_between_patches_is_refused(encoder):
+    if not isinstance(encoder, ResizableEncoder):
+        pytest.skip("it has one size")
+    with pytest.raises(UserError, match="33 is not a multiple"):
+        encoder.at_size(33)

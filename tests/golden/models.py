@@ -154,7 +154,7 @@ def first_action(model: WorldModel, latent: Tensor) -> Tensor:
 
 def content_of(model: WorldModel, latent: Tensor) -> Tensor:
     """The latent without its action."""
-    return latent[:, :, : model.content_tokens, : model.content_dim]
+    return latent[:, :, : model.tokens_per_frame + model.vector_tokens, : model.content_dim]
 
 
 def check_loss(case: Golden) -> None:

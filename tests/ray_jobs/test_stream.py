@@ -24,24 +24,25 @@ def run(tmp_path_factory: pytest.TempPathFactory, ray_cluster: Any) -> Any:
     make_data(root)
     spec = root / "small.yaml"
     spec.write_text(SPEC, encoding="utf-8")
-    loaded, overrides = load_spec(spec, [f"storage.root={root}", "train.steps_per_epoch=30"])
+    resolution = "train.resolution=[{size: 14, until: .45}]"  # 27 steps: in the middle of a block
+    loaded, overrides = load_spec(spec, [f"storage.root={root}", "train.steps_per_epoch=30", resolution])
     runs = open_runs(loaded, overrides)
-    assert encode_missing(runs, lambda done, total: None) == 12
+    assert encode_missing(runs, lambda done, total: None) == 12 + 9  # of held-out episodes no smaller pictures are read
     assert encode_missing(runs, lambda done, total: None) == 0
     return runs[0]
 
 
 @pytest.mark.parametrize(("rank", "num_ranks", "start"), [(0, 1, 0), (1, 2, 0), (0, 1, STEPS_PER_TASK + 7)])
 def test_stream_is_the_schedule(run: Any, rank: int, num_ranks: int, start: int) -> None:
-    source = ClipSource(
-        run.config.model_dump_json(), str(run.inputs.root), run.inputs.encoder.fingerprint, rank, num_ranks
-    )
+    fingerprints = tuple(run.inputs.fingerprints.items())
+    source = ClipSource(run.config.model_dump_json(), str(run.inputs.root), fingerprints, rank, num_ranks)
     total = run.inputs.total_steps
-    streamed = list(stream_batches(source, start, total, cpus_per_task=0.2))
+    streamed = list(stream_batches(source, start, cpus_per_task=0.2))
     assert len(streamed) == total - start
     for step, batch in enumerate(streamed, start=start):
         expected = to_batch(run.inputs.clips.read(step, rank, num_ranks))
         assert torch.equal(batch.obs.visual, expected.obs.visual)
+        assert batch.obs.visual.shape[2] == (1 if step < 27 else 4)
         assert torch.equal(batch.actions, expected.actions)
         assert batch.state is not None
         assert expected.state is not None

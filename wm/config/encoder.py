@@ -79,6 +79,11 @@ class _CroppedEncoder(_Encoder):
             raise ValueError(f"resize_size ({self.resize_size}) must be at least image_size ({self.image_size})")
         return self
 
+    def at_size(self, size: int) -> Self:
+        """The same part of each frame on `size` pixels a side."""
+        sizes = {"image_size": size, "resize_size": max(size, round(size * self.resize_size / self.image_size))}
+        return self.model_copy(update=sizes)
+
 
 class VJepa2EncoderConfig(_CroppedEncoder):
     """V-JEPA 2's video encoder through transformers. It sees both ways in time, so each frame gets a window that ends at it.

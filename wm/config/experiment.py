@@ -8,7 +8,7 @@ from pydantic import model_validator
 
 from wm.config.base import Config, NonNegativeInt
 from wm.config.data import DataConfig, PrecomputedSourceConfig
-from wm.config.decoder import NoDecoder
+from wm.config.decoder import NoDecoder, TransposedConvDecoderConfig
 from wm.config.encoder import Dinov2EncoderConfig, EncoderConfig, PrecomputedEncoderConfig
 from wm.config.model import DinoWmConfig, NoProprio
 from wm.config.plan import PlanConfig
@@ -66,6 +66,13 @@ class ExperimentConfig(Config):
         if self.train.accumulation > 1 and self.model.unsplittable is not None:
             raise ValueError(
                 f"{self.model.unsplittable} needs train.accumulation=1: it looks at all clips of a batch together"
+            )
+        if self.train.resolution and isinstance(self.encoder, PrecomputedEncoderConfig):
+            raise ValueError("train.resolution needs an encoder that sees pictures, not encoder.kind=precomputed")
+        if self.train.resolution and isinstance(self.model.decoder, TransposedConvDecoderConfig):
+            raise ValueError(
+                "train.resolution does not go with model.decoder.kind=transposed_conv, whose first layer counts the patches; "
+                "vqvae takes any number"
             )
         if self.plan.objective.alpha > 0 and not self.model.keeps_proprio:
             why = "model.proprio.kind=none" if isinstance(self.model.proprio, NoProprio) else "projection.of=joint"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -28,6 +29,18 @@ class OptimizerConfig(Config):
     grad_clip_norm: PositiveFloat | None = None
 
 
+class ResolutionStage(Config):
+    """A stretch of training on smaller pictures.
+
+    Args:
+        size: side in pixels of what the encoder's network sees (dinov2: instead of encode_size; others: image_size).
+        until: fraction of training at which it ends.
+    """
+
+    size: PositiveInt
+    until: Annotated[float, Field(gt=0, lt=1)]
+
+
 class TrainConfig(Config):
     """Length, batches and bookkeeping of one run.
 
@@ -40,6 +53,9 @@ class TrainConfig(Config):
         deterministic: only kernels that give the same bits every time on one machine; slower on a GPU.
         steps_per_epoch: None means every training clip once.
         rollout_horizon: k of the multi-step loss; 1 is teacher forcing alone.
+        resolution: progressive resolution: sizes of the pictures that training begins with, one after another; from the last
+            `until` on, and whenever the model is judged or plans, the encoder's own size. Tokens of each size are stored apart,
+            and the predictor's positions, which belong to the own size, are resized to the grid at hand.
         log_gradient_norms: at each row of metrics, the norm of each weighted term's gradient (`train/grad_norm/<term>`, of the
             main worker's clips) and of the step's (`train/grad_norm`, before clipping).
         ema_decay: 0 keeps no average; otherwise validation and planning use the averaged weights.
@@ -58,6 +74,7 @@ class TrainConfig(Config):
     epochs: PositiveInt = 100
     steps_per_epoch: PositiveInt | None = None
     rollout_horizon: PositiveInt = 1
+    resolution: tuple[ResolutionStage, ...] = ()
     optimizer: OptimizerConfig = OptimizerConfig()
     log_gradient_norms: bool = False
     ema_decay: Fraction = 0.0
@@ -68,6 +85,17 @@ class TrainConfig(Config):
     validate_every_epochs: PositiveInt = 1
     num_threads: PositiveInt = 1
     device: Literal["auto", "cpu", "cuda"] = "auto"
+
+    def size_at(self, progress: float) -> int | None:
+        """Side of the pictures at `progress` in [0, 1] of training; None is the encoder's own."""
+        return next((stage.size for stage in self.resolution if progress < stage.until), None)
+
+    @model_validator(mode="after")
+    def _stages_in_order(self) -> Self:
+        ends = [stage.until for stage in self.resolution]
+        if any(later <= earlier for earlier, later in pairwise(ends)):
+            raise ValueError(f"resolution: each stage must end after the one before it, got until={ends}")
+        return self
 
     @model_validator(mode="after")
     def _average_moves(self) -> Self:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import assert_never
@@ -53,15 +53,16 @@ class Dataset:
                 count = len(self.sources[name])
                 raise UserError(f"data.sources.{name}: {count} episodes cannot be split by {self._split_rule}")
         self.features = {name: source for name, source in self.sources.items() if isinstance(source, PrecomputedSource)}
-        self.stores = (
-            {}
-            if encoder_fingerprint is None
-            else {
-                name: TokenFiles(folder / "tokens", source, encoder_fingerprint, token_stride)
-                for name, source in self.sources.items()
-                if name not in self.features
-            }
-        )
+        self._folder, self._token_stride = folder / "tokens", token_stride
+        self.stores = {} if encoder_fingerprint is None else self.open_stores(encoder_fingerprint)
+
+    def open_stores(self, encoder_fingerprint: str) -> dict[str, TokenFiles]:
+        """Where an encoder's tokens of each source are, or will be; a source that holds tokens itself has none."""
+        return {
+            name: TokenFiles(self._folder, source, encoder_fingerprint, self._token_stride)
+            for name, source in self.sources.items()
+            if name not in self.features
+        }
 
     @cached_property
     def statistics(self) -> DataStatistics:
@@ -74,8 +75,12 @@ class Dataset:
     @cached_property
     def reader(self) -> ClipReader:
         """Reads clips by reference."""
-        stores: dict[str, TokenStore] = {**self.stores, **self.features}
-        return ClipReader(self.sources, stores, self.statistics)
+        return self.reader_of(self.stores)
+
+    def reader_of(self, stores: Mapping[str, TokenFiles]) -> ClipReader:
+        """Reads clips by reference, their tokens from these stores, or from the source itself where it holds some."""
+        both: dict[str, TokenStore] = {**stores, **self.features}
+        return ClipReader(self.sources, both, self.statistics)
 
     @cached_property
     def fingerprint(self) -> str:

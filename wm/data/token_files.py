@@ -7,7 +7,7 @@ tokens/<key>/about.json           what the key stands for
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -26,12 +26,23 @@ def token_key(source_fingerprint: str, encoder_fingerprint: str, stride: int = 1
 
 
 class StoredTokens:
-    """Stands for an encoder whose tokens are all stored: a run that reads them needs its shape and name, not its network."""
+    """Stands for an encoder whose tokens are all stored: a run that reads them needs its shape and name, not its network.
 
-    def __init__(self, dim: int, grid: tuple[int, int], fingerprint: str) -> None:
+    Args:
+        sizes: the same of other sizes of the pictures, where a run reads those too.
+    """
+
+    def __init__(
+        self, dim: int, grid: tuple[int, int], fingerprint: str, sizes: Mapping[int, StoredTokens] | None = None
+    ) -> None:
         self.dim = dim
         self.grid = grid
         self.fingerprint = fingerprint
+        self._sizes = sizes or {}
+
+    def at_size(self, size: int) -> StoredTokens:
+        """Those of pictures of another size."""
+        return self._sizes[size]
 
     def encode(self, frames: torch.Tensor) -> torch.Tensor:
         """Raises RuntimeError: there is nothing here to encode with."""

@@ -22,7 +22,7 @@ class FrozenResnet(FrozenEncoder):
         shape: Any = network.config
         check_multiple("image_size", config.image_size, STRIDE, "stride")
         self.pooled = config.tokens == "pooled"
-        self.image_size, self.resize_size = config.image_size, config.resize_size
+        self.config = config
         side = 1 if self.pooled else config.image_size // STRIDE
         facts = "/".join(str(getattr(shape, name)) for name in _UNSEEN)
         super().__init__(
@@ -33,9 +33,16 @@ class FrozenResnet(FrozenEncoder):
         )
 
     def frame_tokens(self, frames: Tensor) -> Tensor:
-        outputs = self.network(pixel_values=preprocess_imagenet(frames, self.image_size, self.resize_size))
+        outputs = self.network(pixel_values=self._prepare(frames))
         features = outputs.pooler_output if self.pooled else outputs.last_hidden_state
         return features.flatten(2).transpose(1, 2)
+
+    def at_size(self, size: int) -> FrozenResnet:
+        """The same network on pictures of another size."""
+        return FrozenResnet(self.network, self.config.at_size(size))
+
+    def _prepare(self, frames: Tensor) -> Tensor:
+        return preprocess_imagenet(frames, self.config.image_size, self.config.resize_size)
 
 
 def resnet18_encoder(config: ResnetEncoderConfig) -> FrozenResnet:

@@ -27,6 +27,7 @@ class FrozenVit(FrozenEncoder):
         prepare: uint8 (N, H, W, 3) -> the network's input (N, 3, S, S).
         encode_size: S, side of the network's input.
         facts: names preprocessing and shape in the fingerprint.
+        at_size: the same network behind another size.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class FrozenVit(FrozenEncoder):
         encode_size: int,
         tokens: Literal["patch", "cls"],
         facts: str,
+        at_size: Callable[[int], FrozenVit],
     ) -> None:
         config: Any = network.config
         self.num_prefix_tokens = 1 + int(getattr(config, "num_register_tokens", 0))
@@ -43,6 +45,7 @@ class FrozenVit(FrozenEncoder):
         super().__init__(network, config.hidden_size, grid, facts if tokens == "patch" else f"{facts}/{tokens}")
         self.kept = slice(self.num_prefix_tokens, None) if tokens == "patch" else slice(1)
         self.prepare = prepare
+        self.at_size = at_size
 
     def frame_tokens(self, frames: Tensor) -> Tensor:
         return self.network(pixel_values=self.prepare(frames)).last_hidden_state[:, self.kept]
@@ -55,7 +58,8 @@ def _dino_wm_vit(
     check_multiple("encode_size", encode_size, _config(network).patch_size, "patch size")
     facts = f"{image_size}/{encode_size}/{_values(network, *_UNSEEN)}"
     prepare = partial(preprocess, image_size=image_size, encode_size=encode_size)
-    return FrozenVit(network, prepare, encode_size, tokens, facts)
+    resized = partial(_dino_wm_vit, network, image_size, tokens=tokens)
+    return FrozenVit(network, prepare, encode_size, tokens, facts, resized)
 
 
 def tiny_encoder(config: TinyEncoderConfig) -> FrozenVit:
@@ -104,7 +108,12 @@ def dinov3_of(network: nn.Module, config: Dinov3EncoderConfig) -> FrozenVit:
     size = config.image_size
     check_multiple("image_size", size, _config(network).patch_size, "patch size")
     facts = f"imagenet {size}/{_values(network, *_UNSEEN, 'rope_theta')}"
-    return FrozenVit(network, partial(preprocess_imagenet, image_size=size), size, config.tokens, facts)
+    prepare = partial(preprocess_imagenet, image_size=size)
+    return FrozenVit(network, prepare, size, config.tokens, facts, partial(_dinov3_at, network, config))
+
+
+def _dinov3_at(network: nn.Module, config: Dinov3EncoderConfig, size: int) -> FrozenVit:
+    return dinov3_of(network, config.model_copy(update={"image_size": size}))
 
 
 def _config(network: nn.Module) -> Any:

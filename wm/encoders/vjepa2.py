@@ -5,6 +5,7 @@ Shape legend: N frames of all clips, W frames of a window, P patches of a frame,
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
@@ -46,7 +47,7 @@ class FrozenVJepa2(FrozenEncoder):
             grid,
             f"vjepa2 {config.resize_size}/{config.image_size}/window {self.window}/{facts}",
         )
-        self.image_size, self.resize_size = config.image_size, config.resize_size
+        self.config = config
         self.tubelet_size: int = shape.tubelet_size
 
     @torch.no_grad()
@@ -69,12 +70,29 @@ class FrozenVJepa2(FrozenEncoder):
     def _window_tokens(self, flat: Tensor, windows: Tensor) -> Tensor:
         """Tokens (n, P, D) of n windows, each frame of which is prepared once."""
         needed, places = torch.unique(windows, return_inverse=True)
-        images = preprocess_imagenet(flat[needed].to(self.device), self.image_size, self.resize_size)
+        images = preprocess_imagenet(flat[needed].to(self.device), self.config.image_size, self.config.resize_size)
         video = images[places]
         if self.window == 1:
             video = video.expand(-1, self.tubelet_size, -1, -1, -1)
         tokens = self.network(pixel_values_videos=video).last_hidden_state
         return tokens[:, -self.grid[0] * self.grid[1] :]
+
+    def at_size(self, size: int) -> FrozenVJepa2:
+        """The same weights on pictures of another size."""
+        config = self.config.at_size(size)
+        return FrozenVJepa2(_counting(self.network, config.image_size), config)
+
+
+def _counting(network: torch.nn.Module, image_size: int) -> torch.nn.Module:
+    """The network on the same weights with its rotary positions counted on the grid of another size."""
+    weights = {id(tensor): tensor for tensor in (*network.parameters(), *network.buffers())}
+    other = copy.deepcopy(network, weights)
+    config: Any = other.config
+    config.crop_size = image_size
+    for module in other.modules():
+        if hasattr(module, "grid_size"):
+            module.grid_size = image_size // config.patch_size
+    return other
 
 
 def vjepa2_encoder(config: VJepa2EncoderConfig) -> FrozenVJepa2:

@@ -19,7 +19,7 @@ class TokenMasking(nn.Module):
     """Chooses patches and hides their content channels; actions and other tokens stay.
 
     Args:
-        patches: P; a square grid for `block`. dim: content channels.
+        patches: P of whole frames; a square grid for `block`. dim: content channels.
 
     Raises UserError where the patches are too few, or no square, for the kind.
     """
@@ -35,31 +35,33 @@ class TokenMasking(nn.Module):
                 f"model.masking.kind=block: {patches} patches a frame are no square grid; take random or tube"
             )
         self.config = config
-        self.patches = patches
-        self.num_hidden = min(patches - 1, max(1, round(config.ratio * patches)))
         self.token = nn.Parameter(torch.zeros(dim))
         self.score = nn.Linear(dim, 1) if isinstance(config, LearnedMasking) else None
 
     def forward(
-        self, content: Float[Tensor, "B T N C"]
-    ) -> tuple[Float[Tensor, "B T N C"], Bool[Tensor, "B T {self.patches}"]]:
-        """(content with patches hidden, which ones); tokens beyond the patches are never hidden."""
-        patches = content[:, :, : self.patches]
+        self, content: Float[Tensor, "B T N C"], count: int
+    ) -> tuple[Float[Tensor, "B T N C"], Bool[Tensor, "B T {count}"]]:
+        """(content with patches hidden, which ones); tokens beyond the first `count`, its patches, are never hidden."""
+        patches = content[:, :, :count]
         hidden, keep = self.choose(patches)
         shown = keep[..., None] * patches + (1 - keep[..., None]) * self.token
-        return torch.cat([shown, content[:, :, self.patches :]], dim=2), hidden
+        return torch.cat([shown, content[:, :, count:]], dim=2), hidden
+
+    def num_hidden(self, patches: int) -> int:
+        """How many of a frame's patches are hidden: at least one, never all."""
+        return min(patches - 1, max(1, round(self.config.ratio * patches)))
 
     def choose(self, patches: Float[Tensor, "B T P C"]) -> tuple[Bool[Tensor, "B T P"], Float[Tensor, "B T P"]]:
         """(hidden, keep): keep is 1 - hidden, and carries the score's gradient where there is one."""
         batch, frames, count, _ = patches.shape
-        device = patches.device
+        device, num_hidden = patches.device, self.num_hidden(count)
         match self.config:
             case RandomMasking():
-                hidden = _lowest(torch.rand(batch, frames, count, device=device), self.num_hidden)
+                hidden = _lowest(torch.rand(batch, frames, count, device=device), num_hidden)
             case TubeMasking():
-                hidden = _lowest(torch.rand(batch, 1, count, device=device), self.num_hidden).expand(-1, frames, -1)
+                hidden = _lowest(torch.rand(batch, 1, count, device=device), num_hidden).expand(-1, frames, -1)
             case BlockMasking():
-                hidden = _block(batch, frames, count, self.num_hidden, device)
+                hidden = _block(batch, frames, count, num_hidden, device)
             case LearnedMasking():
                 return self._learned(patches)
             case _:
@@ -72,7 +74,7 @@ class TokenMasking(nn.Module):
         scores = self.score(patches.detach()).squeeze(-1)
         uniform = torch.rand_like(scores).clamp_(1e-6, 1 - 1e-6)
         noisy = scores - (-uniform.log()).log()
-        hidden = _lowest(noisy.detach(), self.num_hidden)
+        hidden = _lowest(noisy.detach(), self.num_hidden(patches.shape[2]))
         soft = torch.sigmoid(noisy - noisy.detach().mean(dim=-1, keepdim=True))
         return hidden, (~hidden).to(patches.dtype) + soft - soft.detach()
 

@@ -5,6 +5,8 @@ Shape legend: B batch, T frames, P tokens a frame, D channels, h heads, d head d
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -89,16 +91,33 @@ def _block(attention: nn.Module, feed_forward: nn.Module, x: Tensor, frames: int
     return feed_forward(x) + x
 
 
+def resize_grid(patches: Float[Tensor, "T P D"], count: int) -> Float[Tensor, "T Q D"]:
+    """Vectors on a square grid, row after row, to another square grid of `count`: bicubic, antialiased when it gets smaller."""
+    side, wanted = math.isqrt(patches.shape[1]), math.isqrt(count)
+    if side**2 != patches.shape[1] or wanted**2 != count:
+        raise ValueError(f"only square grids can be resized, not {patches.shape[1]} patches to {count}")
+    grid = patches.unflatten(1, (side, side)).permute(0, 3, 1, 2)
+    resized = F.interpolate(grid, size=(wanted, wanted), mode="bicubic", antialias=True, align_corners=False)
+    return resized.permute(0, 2, 3, 1).flatten(1, 2)
+
+
 class CausalPredictor(nn.Module):
     """Frame-block-causal ViT over flattened frames; slot k of its output predicts frame k + 1.
+
+    Args:
+        tokens_per_frame: patches, in a grid, and after them `others` (proprio, action).
+        max_frames: H.
 
     Parameter names are the reference's (`pos_embedding`, `transformer.layers.{i}.0.to_qkv`, ...), so that its weights load.
 
     Source: DINO-WM, arXiv 2411.04983, section 3.2; gaoyuezhou/dino_wm models/vit.py (facts: SCIENCE section 1).
     """
 
-    def __init__(self, dim: int, tokens_per_frame: int, max_frames: int, config: PredictorConfig) -> None:
+    def __init__(
+        self, dim: int, tokens_per_frame: int, max_frames: int, config: PredictorConfig, others: int = 0
+    ) -> None:
         super().__init__()
+        self.patches = tokens_per_frame - others
         self.tokens_per_frame = tokens_per_frame
         self.max_frames = max_frames
         self.checkpointing = config.checkpointing
@@ -113,11 +132,20 @@ class CausalPredictor(nn.Module):
         frames = latents.shape[1]
         if frames > self.max_frames:
             raise ValueError(f"the predictor sees at most {self.max_frames} frames, got {frames}")
-        x = latents.flatten(1, 2)
-        x = x + self.pos_embedding[:, : x.shape[1]]
+        tokens = latents.shape[2]
+        x = (latents + self._positions(tokens)[:, :frames]).flatten(1, 2)
         for attention, feed_forward in self.transformer.layers:  # type: ignore[misc]
             if self.checkpointing and self.training:
                 x = checkpoint(_block, attention, feed_forward, x, frames, use_reentrant=False)
             else:
                 x = _block(attention, feed_forward, x, frames)
-        return self.transformer.norm(x).unflatten(1, (frames, self.tokens_per_frame))  # type: ignore[operator]
+        return self.transformer.norm(x).unflatten(1, (frames, tokens))  # type: ignore[operator]
+
+    def _positions(self, tokens: int) -> Float[Tensor, "1 T P D"]:
+        """The position of each token of each frame; on another grid of patches than the model's own, resized to it."""
+        own = self.pos_embedding.unflatten(1, (self.max_frames, self.tokens_per_frame))
+        if tokens == self.tokens_per_frame:
+            return own
+        patches, others = own[0].split([self.patches, self.tokens_per_frame - self.patches], dim=1)
+        resized = resize_grid(patches, tokens - others.shape[1])
+        return torch.cat([resized, others], dim=1)[None]

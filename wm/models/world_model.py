@@ -101,14 +101,15 @@ class WorldModel(nn.Module):
 
     def visual(self, content: Float[Tensor, "B T N C"]) -> Float[Tensor, "B T P V"]:
         """The visual part of content (or of a latent): what probes, health and images read."""
-        return content[:, :, : self.tokens_per_frame, : self.visual_dim]
+        return content[:, :, : self._patches(content), : self.visual_dim]
 
     def proprio(self, content: Float[Tensor, "B T N C"]) -> Float[Tensor, "B T K E"] | None:
         """The proprio part: on each of K = P patches, or on K = 1 token; None where the latent keeps none apart."""
         if not self.config.keeps_proprio:
             return None
         if self.config.concat == "token":
-            return content[:, :, self.tokens_per_frame : self.tokens_per_frame + 1]
+            patches = self._patches(content)
+            return content[:, :, patches : patches + 1]
         return content[..., self.visual_dim : self.content_dim]
 
     def aligned(self, content: Float[Tensor, "B T N C"]) -> Float[Tensor, "B T K"]:
@@ -119,7 +120,8 @@ class WorldModel(nn.Module):
 
     def predict(self, latent: Float[Tensor, "B T M Z"]) -> Float[Tensor, "B T N C"]:
         """Content of each next frame: slot k holds frame k + 1."""
-        return self.predictor(latent)[:, :, : self.content_tokens, : self.content_dim]
+        tokens = latent.shape[2] - int(self.config.concat == "token")
+        return self.predictor(latent)[:, :, :tokens, : self.content_dim]
 
     def rollout(
         self,
@@ -159,7 +161,7 @@ class WorldModel(nn.Module):
         content = self.encode_content(batch.obs)
         seen, hidden = content[:, :history], None
         if self.masking is not None and self.training:
-            seen, hidden = self.masking(seen)
+            seen, hidden = self.masking(seen, self._patches(seen))
         latent = self.with_actions(seen, batch.actions[:, :history], batch.has_actions)
         predicted, target = self.predict(latent), content[:, 1 : history + 1]
         return loss_terms(self, Forward(batch, content, latent, predicted, target, hidden, ranks), progress)
@@ -200,11 +202,12 @@ class WorldModel(nn.Module):
             self.proprio_embedding = VectorEmbedding(proprio_dim, dim, config.proprio.repeat)
         action_dim = self.visual_dim if as_token else config.action.dim
         self.action_embedding = VectorEmbedding(self.action_dim, action_dim, config.action.repeat)
-        self.content_tokens = self.tokens_per_frame + int(as_token and has_proprio)
+        self.vector_tokens = int(as_token and has_proprio)
         self.content_dim = self.visual_dim + (0 if as_token or self.is_joint else proprio_width)
         width = self.content_dim + (0 if as_token else self.action_embedding.width)
-        tokens = self.content_tokens + int(as_token)
-        self.predictor = CausalPredictor(width, tokens, config.history_len, config.predictor)
+        others = self.vector_tokens + int(as_token)
+        tokens = self.tokens_per_frame + others
+        self.predictor = CausalPredictor(width, tokens, config.history_len, config.predictor, others)
 
     def _build_heads(self) -> None:
         config = self.config
@@ -227,6 +230,10 @@ class WorldModel(nn.Module):
         self.masking: TokenMasking | None = None
         if not isinstance(config.masking, NoMasking):
             self.masking = TokenMasking(config.masking, self.tokens_per_frame, self.content_dim)
+
+    def _patches(self, content: Tensor) -> int:
+        """Patches of a frame: P, or those of smaller pictures that training begins with."""
+        return min(self.tokens_per_frame, content.shape[2] - self.vector_tokens)
 
     def _state_indices(self, state_names: Sequence[str]) -> list[int]:
         alignment = self.config.alignment

@@ -31,7 +31,7 @@ def masking(kind: str, ratio: float = 0.25) -> TokenMasking:
 @pytest.mark.parametrize("extra", [0, 1])
 def test_hidden_patches_show_the_token_and_the_others_themselves(kind, extra):
     given = content(extra)
-    shown, hidden = masking(kind)(given)
+    shown, hidden = masking(kind)(given, PATCHES)
     assert (hidden.sum(dim=-1) == 4).all()
     patches = shown[:, :, :PATCHES]
     torch.testing.assert_close(patches[hidden], torch.full_like(patches[hidden], 7.0))
@@ -40,12 +40,15 @@ def test_hidden_patches_show_the_token_and_the_others_themselves(kind, extra):
 
 
 def test_frames_hide_patches_of_their_own_but_for_tubes():
-    same = {kind: bool((masking(kind)(content())[1][:, :1] == masking(kind)(content())[1]).all()) for kind in KINDS}
+    same = {
+        kind: bool((masking(kind)(content(), PATCHES)[1][:, :1] == masking(kind)(content(), PATCHES)[1]).all())
+        for kind in KINDS
+    }
     assert same == {"random": False, "block": False, "tube": True, "learned": False}
 
 
 def test_a_block_is_a_square():
-    _, hidden = masking("block")(content())
+    _, hidden = masking("block")(content(), PATCHES)
     grid = hidden.unflatten(-1, (SIDE, SIDE)).flatten(0, 1)
     for frame in grid:
         down, across = frame.any(dim=1).nonzero().flatten(), frame.any(dim=0).nonzero().flatten()
@@ -63,7 +66,7 @@ def test_what_cannot_be_hidden_is_refused(kind, patches, words):
 
 @pytest.mark.parametrize(("ratio", "count"), [(0.01, 1), (0.5, 8), (0.99, 15)])
 def test_at_least_one_patch_is_hidden_and_one_is_seen(ratio, count):
-    assert (masking("random", ratio)(content())[1].sum(dim=-1) == count).all()
+    assert (masking("random", ratio)(content(), PATCHES)[1].sum(dim=-1) == count).all()
 
 
 def test_a_learned_score_learns_to_show_what_matters():
@@ -76,12 +79,12 @@ def test_a_learned_score_learns_to_show_what_matters():
         frames = torch.randn(32, 1, PATCHES, C, generator=generator)
         frames[:, :, :, 1] = 0
         frames[:, :, 3, 1] = 3.0  # what tells it from the others
-        shown, _ = module(frames)
+        shown, _ = module(frames, PATCHES)
         loss = (shown[:, :, 3, 0] - frames[:, :, 3, 0]).square().mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    _, hidden = module(frames)
+    _, hidden = module(frames, PATCHES)
     assert hidden[:, :, 3].float().mean() < 0.25
     assert hidden.float().mean() == pytest.approx(0.5)
 
@@ -113,7 +116,7 @@ def test_the_denoising_term_is_the_error_where_it_was_hidden(make_model, make_ba
     terms = model.losses(batch)
     torch.manual_seed(3)
     content = model.encode_content(batch.obs)
-    seen, hidden = model.masking(content[:, :2])
+    seen, hidden = model.masking(content[:, :2], 4)
     predicted = model.predict(model.with_actions(seen, batch.actions[:, :2]))
     errors = (predicted - content[:, 1:3]).square().mean(dim=-1)
     torch.testing.assert_close(terms.parts["masked_loss"], errors[hidden].mean().detach())
