@@ -14,7 +14,7 @@ import numpy as np
 
 from wm.build import build_world
 from wm.config.errors import UserError, nearest
-from wm.config.plan import WallWorldConfig
+from wm.config.worlds import WallWorldConfig
 from wm.data.atomic import write_json
 from wm.data.wall_single import WallSingleWriter
 from wm.envs.demonstrations import make_episodes

@@ -22,19 +22,10 @@ from wm.config.encoder import (
 )
 from wm.config.errors import UserError
 from wm.config.experiment import ExperimentConfig
-from wm.config.plan import (
-    CemConfig,
-    GradientConfig,
-    LinearWorldConfig,
-    MppiConfig,
-    ObjectiveConfig,
-    PlannerConfig,
-    RandomConfig,
-    WallWorldConfig,
-    WorldConfig,
-)
+from wm.config.plan import CemConfig, GradientConfig, MppiConfig, ObjectiveConfig, PlannerConfig, RandomConfig
 from wm.config.target import call_target
 from wm.config.terms import CustomTerm
+from wm.config.worlds import LinearWorldConfig, WallWorldConfig, WorldConfig
 from wm.contracts import Encoder, Planner, ResizableEncoder, World
 from wm.data.dataset import Dataset
 from wm.data.normalization import DataStatistics

@@ -87,6 +87,8 @@ class World(Protocol):
     state_names: tuple[str, ...]
     proprio_names: tuple[str, ...]
     frame_size: int  # frames are (frame_size, frame_size, 3)
+    action_low: np.ndarray  # (A,) raw: what a policy keeps to. `step` treats what lies beyond as the world's page says
+    action_high: np.ndarray
 
     @property
     def layout(self) -> Mapping[str, float]:
@@ -108,7 +110,10 @@ class World(Protocol):
         ...
 
     def reset_to(self, state: np.ndarray) -> None:
-        """Put the world in `state` (S,). Raises ValueError when it is impossible."""
+        """Put the world in `state` (S,). Raises ValueError when it is impossible.
+
+        Where the state vector leaves something out (contacts, velocities), what is left out is at rest; `restore` is exact.
+        """
         ...
 
     def step(self, action: np.ndarray) -> np.ndarray:
@@ -134,6 +139,10 @@ class World(Protocol):
         ...
 
     def restore(self, snapshot: Any) -> None: ...
+
+    def close(self) -> None:
+        """Free what the simulator and its renderer hold; the world is not used afterwards. A second call does nothing."""
+        ...
 
 
 @runtime_checkable

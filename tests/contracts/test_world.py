@@ -2,27 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 
-from wm.config.plan import LinearWorldConfig, WallWorldConfig
+from wm.config.worlds import LinearWorldConfig, WallWorldConfig
 from wm.contracts import World
 from wm.envs.linear import LinearWorld
 from wm.envs.wall import WallWorld
 
-WORLDS: dict[str, Callable[[], World]] = {
-    "wall_fixed": lambda: WallWorld(WallWorldConfig(frame_size=84)),
-    "wall_random": lambda: WallWorld(WallWorldConfig(frame_size=48, layout="random")),
-    "linear": lambda: LinearWorld(LinearWorldConfig(frame_size=32)),
-    "linear_4d": lambda: LinearWorld(LinearWorldConfig(frame_size=32, seed=2), state_dim=4, action_dim=3),
+
+class Sample(NamedTuple):
+    """One world of the suite.
+
+    Args:
+        make: a new one, its frames small.
+        reset_atol: what `reset_to` may leave of a state that the world reached itself, with the reason in a comment.
+    """
+
+    make: Callable[[], World]
+    reset_atol: float = 0.0
+
+
+WORLDS: dict[str, Sample] = {
+    "wall_fixed": Sample(lambda: WallWorld(WallWorldConfig(frame_size=84))),
+    "wall_random": Sample(lambda: WallWorld(WallWorldConfig(frame_size=48, layout="random"))),
+    "linear": Sample(lambda: LinearWorld(LinearWorldConfig(frame_size=32))),
+    "linear_4d": Sample(lambda: LinearWorld(LinearWorldConfig(frame_size=32, seed=2), state_dim=4, action_dim=3)),
 }
 
 
 @pytest.fixture(params=list(WORLDS))
-def make(request: pytest.FixtureRequest) -> Callable[[], World]:
+def sample(request: pytest.FixtureRequest) -> Sample:
     return WORLDS[request.param]
+
+
+@pytest.fixture
+def make(sample: Sample) -> Iterator[Callable[[], World]]:
+    made: list[World] = []
+
+    def one() -> World:
+        made.append(sample.make())
+        return made[-1]
+
+    yield one
+    for world in made:
+        world.close()
+        world.close()
 
 
 @pytest.fixture
@@ -35,7 +63,10 @@ def world(make: Callable[[], World]) -> World:
 
 
 def some_actions(world: World, num_steps: int = 40, seed: int = 1) -> np.ndarray:
-    return np.random.default_rng(seed).normal(size=(num_steps, len(world.action_names)))
+    """Within the world's range."""
+    return np.random.default_rng(seed).uniform(
+        world.action_low, world.action_high, (num_steps, len(world.action_names))
+    )
 
 
 def test_is_a_world(world: World) -> None:
@@ -46,6 +77,8 @@ def test_is_a_world(world: World) -> None:
     assert world.proprio.dtype == np.float64
     for names in (world.action_names, world.state_names, world.proprio_names):
         assert len(set(names)) == len(names) > 0
+    assert world.action_low.shape == world.action_high.shape == (len(world.action_names),)
+    assert (world.action_low < world.action_high).all()
 
 
 def test_a_new_world_can_be_used_at_once(make: Callable[[], World]) -> None:
@@ -55,12 +88,12 @@ def test_a_new_world_can_be_used_at_once(make: Callable[[], World]) -> None:
     world.render()
 
 
-def test_reset_round_trip_is_exact(world: World) -> None:
+def test_reset_round_trip(sample: Sample, world: World) -> None:
     for action in some_actions(world):
         reached = world.step(action)
         np.testing.assert_array_equal(reached, world.state)
         world.reset_to(reached)
-        np.testing.assert_array_equal(world.state, reached)
+        np.testing.assert_allclose(world.state, reached, rtol=0, atol=sample.reset_atol)
 
 
 def test_same_actions_same_states(make: Callable[[], World], world: World) -> None:

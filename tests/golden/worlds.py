@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from tests.golden.case import Golden
-from wm.config.plan import WallWorldConfig
+from wm.config.worlds import WallWorldConfig
 from wm.envs.success import point_maze_success, pusht_success, state_distance
 from wm.envs.wall import WallWorld, sample_original_problem
 from wm.envs.wall_render import render_65, render_batch, render_float

@@ -15,7 +15,8 @@ import torch
 from tests.wm.data.samples import config, inputs, same, trained, user_error, wall_folder, wall_source
 from wm.build import build_dataset, build_encoder, build_model, build_planner, build_world, load, plan
 from wm.config.encoder import TinyEncoderConfig
-from wm.config.plan import CemConfig, GradientConfig, LinearWorldConfig, MppiConfig, RandomConfig, WallWorldConfig
+from wm.config.plan import CemConfig, GradientConfig, MppiConfig, RandomConfig
+from wm.config.worlds import LinearWorldConfig, WallWorldConfig
 from wm.contracts import Encoder, Planner, World
 from wm.training.checkpoint import find_checkpoint, load_checkpoint
 from wm.training.reporter import NullReporter

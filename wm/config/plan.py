@@ -7,28 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from wm.config.base import Config, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
-
-
-class WallWorldConfig(Config):
-    """The point, the wall and the door of DINO-WM.
-
-    `layout: fixed` is wall 32, door 30; `random` draws wall in 20..44 and door in 10..54 for every episode.
-    """
-
-    kind: Literal["wall"] = "wall"
-    frame_size: PositiveInt = 224
-    layout: Literal["fixed", "random"] = "fixed"
-
-
-class LinearWorldConfig(Config):
-    """s' = A s + B a with a seeded, stable A: the world whose best plan is known."""
-
-    kind: Literal["linear"] = "linear"
-    frame_size: PositiveInt = 84
-    seed: NonNegativeInt = 0
-
-
-WorldConfig = Annotated[WallWorldConfig | LinearWorldConfig, Field(discriminator="kind")]
+from wm.config.worlds import WallWorldConfig, WorldConfig
 
 
 class CemConfig(Config):

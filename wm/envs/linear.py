@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from wm.config.plan import LinearWorldConfig
+from wm.config.worlds import LinearWorldConfig
 
 TURN = 0.1  # scale of the rotation per step, radians
 DECAY_RANGE = (0.9, 0.97)  # how much of each axis is kept per step; all below 1, so A is stable
@@ -43,6 +43,7 @@ class LinearWorld:
         self.action_names: tuple[str, ...] = tuple(f"a{i}" for i in range(action_dim))
         self.state_names: tuple[str, ...] = tuple(f"s{i}" for i in range(state_dim))
         self.proprio_names: tuple[str, ...] = self.state_names
+        self.action_low, self.action_high = -np.ones(action_dim), np.ones(action_dim)
         rng = np.random.default_rng(config.seed)
         self.transition: Float[np.ndarray, "s s"] = _rotation(rng, state_dim) * rng.uniform(
             *DECAY_RANGE, size=state_dim
@@ -132,6 +133,9 @@ class LinearWorld:
     def restore(self, snapshot: np.ndarray) -> None:
         """Go back to a snapshot."""
         self._state = np.array(snapshot, dtype=np.float64)
+
+    def close(self) -> None:
+        """Nothing is held."""
 
     def best_plan(self, state: np.ndarray, goal: np.ndarray, horizon: int) -> Float[np.ndarray, "horizon a"]:
         """The actions whose last state is nearest to the goal; among those the ones of least sum of squares.

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from wm.config.plan import WallWorldConfig
+from wm.config.worlds import WallWorldConfig
 from wm.envs.wall_render import DOT_STD, render_batch
 from wm.envs.wall_rule import (
     BORDER_HIGH,
@@ -23,6 +23,7 @@ from wm.envs.wall_rule import (
 FIXED_LAYOUT: Mapping[str, float] = {"wall_x": 32.0, "door_y": 30.0}
 RANDOM_WALL_X = (20, 44)  # whole numbers, both ends included
 RANDOM_DOOR_Y = (10, 54)
+ACTION_LIMIT = 1.8  # half pixels, the longest step of the original's sampler
 SUCCESS_DISTANCE = 4.5  # pixels, exclusive
 FLOAT_MAX = float(np.finfo(np.float64).max)
 START_MARGIN = 2 * DOT_STD  # starts and goals keep this far from border and wall
@@ -61,6 +62,8 @@ class WallWorld:
 
     def __init__(self, config: WallWorldConfig) -> None:
         self.frame_size: int = config.frame_size
+        # What the data's policy keeps to; the original clips nothing, and neither does `step`.
+        self.action_low, self.action_high = np.full(2, -ACTION_LIMIT), np.full(2, ACTION_LIMIT)
         self._layout_is_random = config.layout == "random"
         self._wall_x, self._door_y = FIXED_LAYOUT["wall_x"], FIXED_LAYOUT["door_y"]
         self._x = (BORDER_LOW + self._wall_x - WALL_HALF_THICKNESS) / 2
@@ -154,6 +157,9 @@ class WallWorld:
     def restore(self, snapshot: WallSnapshot) -> None:
         """Go back to a snapshot, of this world or another."""
         self._x, self._y, self._wall_x, self._door_y = snapshot
+
+    def close(self) -> None:
+        """Nothing is held."""
 
 
 def sample_original_problem(seed: int, wall_x: float, door_y: float) -> tuple[np.ndarray, np.ndarray]:

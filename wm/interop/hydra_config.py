@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast, get_args
 
 from wm.config.errors import UserError, nearest
-from wm.config.plan import WorldConfig
+from wm.config.worlds import WorldConfig
 from wm.config.yaml import read_yaml
 
 PIXELS_PER_PATCH = 16  # the reference resizes img_size to (img_size / 16) patches of the encoder's own size

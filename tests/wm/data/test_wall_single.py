@@ -13,7 +13,7 @@ import torch
 
 from tests.wm.data.samples import EPISODES, SIZE, STEPS, refusal, user_error, wall_copy, wall_folder, wall_source
 from wm.build import build_world
-from wm.config.plan import WallWorldConfig
+from wm.config.worlds import WallWorldConfig
 from wm.data import wall_single
 from wm.data.wall_single import WallSingleWriter
 from wm.envs.demonstrations import make_episodes

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from wm.config.plan import LinearWorldConfig, WallWorldConfig
+from wm.config.worlds import LinearWorldConfig, WallWorldConfig
 from wm.contracts import World
 from wm.envs.demonstrations import BatchRenderer, RecordedEpisode, make_episodes
 from wm.envs.linear import LinearWorld

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from wm.config.plan import LinearWorldConfig
+from wm.config.worlds import LinearWorldConfig
 from wm.envs.linear import LinearWorld
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from wm.config.plan import LinearWorldConfig, WallWorldConfig
+from wm.config.worlds import LinearWorldConfig, WallWorldConfig
 from wm.contracts import Policy, World
 from wm.envs.linear import LinearWorld
 from wm.envs.policies import RandomPolicy, WanderPolicy

@@ -15,7 +15,7 @@ from tests.golden.worlds import (
     check_wall_success,
     make_wall,
 )
-from wm.config.plan import WallWorldConfig
+from wm.config.worlds import WallWorldConfig
 from wm.envs.wall import WallWorld
 from wm.envs.wall_rule import (
     BORDER_HIGH,

@@ -7,7 +7,7 @@ import pytest
 
 from tests.golden.case import GOLDEN, load_case
 from tests.golden.worlds import check_wall_frame_224, check_wall_frames_65
-from wm.config.plan import WallWorldConfig
+from wm.config.worlds import WallWorldConfig
 from wm.envs.wall import WallWorld
 from wm.envs.wall_render import render_batch, render_float
 

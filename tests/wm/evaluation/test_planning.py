@@ -13,7 +13,8 @@ from torch import Tensor
 from tests.wm.data.samples import SIZE, trained, wall_dataset
 from wm.build import build_objective, build_planner, build_world, load
 from wm.config.errors import UserError
-from wm.config.plan import CemConfig, WallWorldConfig
+from wm.config.plan import CemConfig
+from wm.config.worlds import WallWorldConfig
 from wm.contracts import World
 from wm.evaluation.planning import PlanningEvaluation, PlanOutcome, outcome_frames, planning_metrics
 from wm.evaluation.problems import dataset_problems

@@ -11,7 +11,7 @@ import pytest
 from tests.wm.data.samples import SIZE, refusal, same, user_error, wall_dataset
 from wm.build import build_world
 from wm.config.data import DinoWmSourceConfig
-from wm.config.plan import WallWorldConfig
+from wm.config.worlds import WallWorldConfig
 from wm.contracts import World
 from wm.evaluation.problems import dataset_problems, load_problems, random_problems, save_problems
 from wm.types import Problem
