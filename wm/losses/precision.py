@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
@@ -19,7 +20,8 @@ def in_float32(loss: Callable[P, R]) -> Callable[P, R]:
     @wraps(loss)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
         device = next((value.device.type for value in (*args, *kwargs.values()) if isinstance(value, Tensor)), "cpu")
-        with torch.autocast(device, enabled=False):
+        is_on = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+        with torch.autocast(device, enabled=False) if is_on else nullcontext():
             return loss(*map(_wide, args), **{name: _wide(value) for name, value in kwargs.items()})  # type: ignore[arg-type]
 
     return wrapped

@@ -183,7 +183,7 @@ def temporal_dynamics_loss(model: WorldModel, forward: Forward) -> Float[Tensor,
     if model.transition_head is None:
         raise ValueError("this variant has no transition head")
     batch, aligned = forward.batch, model.aligned(forward.content)
-    actions = model.action_embedding(batch.actions[:, : aligned.shape[1]], batch.has_actions)
+    actions = model.action_embedding(batch.actions, batch.has_actions)
     predicted = model.transition_head(aligned[:, :-1], actions[:, :-1])
     return vector_loss(predicted, aligned[:, 1:], batch.weights, forward.ranks)
 

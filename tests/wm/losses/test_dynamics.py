@@ -32,7 +32,7 @@ def test_vectors_by_hand_with_weights_and_a_detached_target():
 
 
 def test_another_shape_is_refused():
-    with pytest.raises(ValueError, match="one shape"):
+    with pytest.raises(ValueError, match=r"predicted \(2, 3, 4\) and target \(2, 1, 4\) must have one shape"):
         inspect.unwrap(vector_loss)(torch.zeros(2, 3, 4), torch.zeros(2, 1, 4), torch.ones(2))
 
 
@@ -43,6 +43,15 @@ def test_variance_is_a_hinge_on_each_channel_s_spread():
     spread = torch.randn(64, 1, 1, 2, generator=torch.Generator().manual_seed(0))
     assert variance_loss(spread, 0.5).item() == 0
     assert variance_loss(spread, 2.0).item() > 0.5
+
+
+def test_variance_is_over_clips_frames_and_tokens_together():
+    """Each of the three alone varies too little, or not at all."""
+    latents = torch.zeros(2, 2, 2, 1)
+    latents[1] += 1.0
+    latents[:, 1] += 2.0
+    latents[:, :, 1] += 4.0  # 0, 1, ... 7: variance 6
+    assert variance_loss(latents, 3.0).item() == pytest.approx(3 - 6.0001**0.5, abs=1e-5)
 
 
 def test_variance_spreads_a_shrunken_latent():

@@ -12,8 +12,10 @@ import torch.distributed as dist
 from torch import Tensor
 
 from wm.losses.alignment import infonce_loss, state_mse_loss
+from wm.losses.dynamics import mean_latent_loss, vector_loss
 from wm.losses.prediction import prediction_loss
 from wm.losses.ranks import ALONE, Alone, current_ranks, weighted_mean
+from wm.losses.reconstruction import reconstruction_loss
 
 N, S = 6, 3
 
@@ -44,6 +46,9 @@ LOSSES: dict[str, Loss] = {
     "infonce neg_l2": lambda z, s, w, ranks: infonce_loss(z, s, w, 0.2, "neg_l2", ranks),
     "state_mse": state_mse_loss,
     "prediction": lambda z, s, w, ranks: prediction_loss(z[:, None, None], s[:, None, None], w, "mse", ranks),
+    "reconstruction": lambda z, s, w, ranks: reconstruction_loss(z[:, None, None], s[:, None, None], w, ranks),
+    "vector": lambda z, s, w, ranks: vector_loss(z[:, None], s[:, None], w, ranks),
+    "mean latent": lambda z, s, w, ranks: mean_latent_loss(z[:, None, None], s[:, None, None], w, ranks),
 }
 
 

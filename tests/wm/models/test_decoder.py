@@ -133,6 +133,13 @@ def test_codes_are_the_nearest_and_the_gradient_goes_straight_through():
     torch.testing.assert_close(vectors.grad, weights)
 
 
+def test_a_long_code_is_not_nearer_for_being_long():
+    codebook = Codebook(1, 2).eval()
+    codebook.embed.copy_(torch.tensor([[1.0, 3.0]]))
+    codes, _ = codebook(torch.tensor([[1.9], [2.1]]))
+    assert codes.flatten().tolist() == [1.0, 3.0]
+
+
 def test_codes_become_the_means_of_their_vectors():
     codebook = Codebook(2, 2).train()
     codebook.embed.copy_(torch.tensor([[1.0, 1.0], [-1.0, -1.0]]).T)

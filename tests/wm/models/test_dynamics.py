@@ -46,6 +46,15 @@ def test_gradients_reach_the_actions(make_model, make_batch):
     assert (actions.grad.abs().amax(dim=2) > 0).all()
 
 
+def test_a_longer_context_is_repeated_for_every_candidate(make_model, make_batch):
+    model, batch = make_model("align"), make_batch(clips=4, frames=3)
+    dynamics = WorldModelDynamics(tiny_encoder(ENCODER), model)
+    assert dynamics.action_dim == batch.actions.shape[-1]
+    context = dynamics.encode(Observation(batch.obs.visual[:1, :2], batch.obs.proprio[:1, :2]))
+    alone = model.rollout(context, batch.actions[2:3])
+    torch.testing.assert_close(dynamics.rollout(context, batch.actions)[2:3], alone, rtol=0, atol=1e-5)
+
+
 def test_a_model_in_training_mode_is_refused(make_model):
-    with pytest.raises(ValueError, match="evaluation mode"):
+    with pytest.raises(ValueError, match=r"^planning needs the model in evaluation mode: call model.eval\(\)$"):
         WorldModelDynamics(tiny_encoder(ENCODER), make_model().train())

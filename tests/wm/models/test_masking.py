@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -54,6 +55,36 @@ def test_a_block_is_a_square():
         down, across = frame.any(dim=1).nonzero().flatten(), frame.any(dim=0).nonzero().flatten()
         assert (len(down), len(across)) == (2, 2)
         assert down[1] - down[0] == across[1] - across[0] == 1
+
+
+def test_a_block_of_one_patch():
+    assert (masking("block", 0.05)(content(), PATCHES)[1].sum(dim=-1) == 1).all()
+
+
+@pytest.mark.parametrize("kind", ["random", "tube", "learned"])
+def test_of_two_patches_one_is_hidden(kind):
+    module = TokenMasking(KINDS[kind](ratio=0.9), 2, C)
+    _, hidden = module(content()[:, :, :2], 2)
+    assert (hidden.sum(dim=-1) == 1).all()
+
+
+def test_a_learned_choice_is_the_lowest_of_score_plus_gumbel_noise_with_its_gradient(monkeypatch):
+    """Of 1 - hidden in value, and of sigmoid(noisy score - its mean over the frame) in gradient."""
+    module = TokenMasking(LearnedMasking(ratio=0.5), PATCHES, C)
+    uniform = torch.rand(B, T, PATCHES, generator=torch.Generator().manual_seed(3))
+    uniform[0, 0, :2] = torch.tensor([0.0, 1.0])  # whose noise would be infinite
+    monkeypatch.setattr(torch, "rand_like", lambda scores: uniform.clone())
+    hidden, keep = module.choose(content())
+    scores = module.score(content()).squeeze(-1).detach()
+    noisy = scores - torch.log(-torch.log(uniform.clamp(1e-6, 1 - 1e-6)))
+    order = noisy.sort(dim=-1).values
+    assert torch.equal(hidden, noisy < order[..., PATCHES // 2, None])
+    torch.testing.assert_close(keep.detach(), (~hidden).float())
+    keep.square().sum().backward()
+    soft = torch.sigmoid(noisy - noisy.mean(dim=-1, keepdim=True))
+    slope = 2 * keep.detach() * soft * (1 - soft)
+    assert module.score.weight.grad is not None
+    torch.testing.assert_close(module.score.weight.grad[0], (slope[..., None] * content()).sum(dim=(0, 1, 2)))
 
 
 @pytest.mark.parametrize(
@@ -110,13 +141,17 @@ def test_the_model_hides_in_training_only_and_learns_what_it_hides_with(make_mod
         assert parameter.grad.abs().max() > 0 or name == "score.bias", name
 
 
-def test_the_denoising_term_is_the_error_where_it_was_hidden(make_model, make_batch):
-    model, batch = make_model("baseline", {"model.masking": {"kind": "random", "ratio": 0.5}}).train(), make_batch()
+@pytest.mark.parametrize("concat", ["channel", "token"])
+def test_the_denoising_term_is_the_error_where_it_was_hidden(make_model, make_batch, concat):
+    changes = {"model.masking": {"kind": "random", "ratio": 0.5}, "model.concat": concat}
+    model, batch = make_model("baseline", changes).train(), make_batch()
+    batch = replace(batch, weights=torch.tensor([0.5, 2.0, 0.0]))
     torch.manual_seed(3)
     terms = model.losses(batch)
     torch.manual_seed(3)
     content = model.encode_content(batch.obs)
     seen, hidden = model.masking(content[:, :2], 4)
     predicted = model.predict(model.with_actions(seen, batch.actions[:, :2]))
-    errors = (predicted - content[:, 1:3]).square().mean(dim=-1)
-    torch.testing.assert_close(terms.parts["masked_loss"], errors[hidden].mean().detach())
+    errors = (predicted - content[:, 1:3]).square().mean(dim=-1)[:, :, :4]
+    weights = hidden * torch.tensor([0.5, 2.0, 0.0])[:, None, None]
+    torch.testing.assert_close(terms.parts["masked_loss"], ((errors * weights).sum() / weights.sum()).detach())

@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from tests.wm.models.conftest import PATCHES, TOKEN_DIM
+from wm.losses.ranks import ALONE, Alone
+from wm.models.heads import TransitionHead
 
 TOKEN = {"model.concat": "token"}
 
@@ -124,6 +126,34 @@ def test_temporal_dynamics_goes_one_step_forward_on_the_aligned_channels(make_mo
     ]
     expected = torch.cat(steps, dim=1).square().mean()
     torch.testing.assert_close(model.losses(batch).parts["temporal_dynamics_loss"], expected.detach())
+
+
+def test_the_transition_is_linear_gelu_linear():
+    head = TransitionHead(2, 3, 5)
+    aligned, actions = torch.randn(2, 4, 2), torch.randn(2, 4, 3)
+    first, last = head.net[0], head.net[-1]
+    hidden = torch.nn.functional.gelu(torch.cat([aligned, actions], dim=-1) @ first.weight.T + first.bias)
+    torch.testing.assert_close(head(aligned, actions), hidden @ last.weight.T + last.bias)
+
+
+class TwoWorkers(Alone):
+    """The other one holds as many rows again, of weights that this one does not see."""
+
+    def mean_total(self, weights: torch.Tensor) -> torch.Tensor:
+        return 2 * weights.sum()
+
+
+@pytest.mark.parametrize("variant", ["align_recon_dynamics", "projected"])
+def test_every_mean_is_of_the_global_batch(make_model, make_batch, variant):
+    changes = {"model.masking": {"kind": "tube", "ratio": 0.5}, "model.alignment.kind": "state_mse"}
+    model, batch = make_model(variant, changes, rollout_horizon=2).train(), make_batch(frames=4)
+    found = []
+    for ranks in (ALONE, TwoWorkers()):
+        torch.manual_seed(0)
+        found.append(model.losses(batch, ranks=ranks).parts)
+    assert {"masked_loss", "rollout_loss", "alignment_loss"} < found[0].keys()
+    for name, value in found[0].items():
+        torch.testing.assert_close(found[1][name], value / 2, msg=name)
 
 
 def test_the_target_of_temporal_dynamics_is_detached(make_model, make_batch):

@@ -255,3 +255,16 @@ def test_a_batch_is_the_mean_of_its_clips(make_model, make_batch, variant):
     clips = [model.losses(rows(batch, torch.tensor([i]))).parts for i in range(batch.num_clips)]
     for name, value in model.losses(batch).parts.items():
         torch.testing.assert_close(value, torch.stack([parts[name] for parts in clips]).mean())
+
+
+@pytest.mark.parametrize("kind", ["random", "block", "tube", "learned"])
+@pytest.mark.parametrize("attention", ["plain", "fused"])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_nothing_is_made_on_another_device(make_model, make_batch, variant, attention, kind):
+    """On a machine without a GPU: `meta` tensors refuse to meet those of the CPU as a GPU's do."""
+    changes = {"model.masking.kind": kind, "model.predictor.attention": attention}
+    model, batch = make_model(variant, changes, rollout_horizon=2).train(), make_batch(frames=4)
+    meta = torch.device("meta")
+    terms = model.to(meta).losses(batch.to(meta))
+    assert all(value.is_meta for value in terms.parts.values())
+    assert terms.total.is_meta
