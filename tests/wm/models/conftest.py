@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from wm.config.resolve import Layer, resolve
+from wm.losses.ranks import Alone
 from wm.models.world_model import WorldModel
 from wm.types import Batch, Observation
 
@@ -19,6 +20,13 @@ SMALL = {
     "model.projection.dim": 8,
     "model.predictor": {"depth": 2, "heads": 2, "head_dim": 4, "mlp_dim": 16, "dropout": 0.0},
 }
+
+
+class TwoWorkers(Alone):
+    """The other one holds as many rows again, of weights that this one does not see."""
+
+    def mean_total(self, weights: torch.Tensor) -> torch.Tensor:
+        return 2 * weights.sum()
 
 
 @pytest.fixture

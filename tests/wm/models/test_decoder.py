@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from tests.golden.case import GOLDEN, load_case
 from tests.golden.decoders import check_decoder_loss, check_transposed_conv, check_vqvae, vqvae_config
 from tests.wm.data.samples import inputs, train, trained, user_error
+from tests.wm.models.conftest import TwoWorkers
 from wm.build import load
 from wm.config.decoder import LpipsConfig, TransposedConvDecoderConfig, VqVaeDecoderConfig
 from wm.config.train import OptimizerConfig
@@ -247,6 +250,55 @@ def test_lpips_uses_the_given_backbone(backbone: Path):
     assert not torch.equal(distance(a, b), other(a, b))
 
 
+def test_lpips_reads_safetensors_too_and_learns_nothing(backbone: Path):
+    file = backbone.with_suffix(".safetensors")
+    save_file(torch.load(backbone, weights_only=True), file)
+    a, b = torch.rand(2, 3, 64, 64).requires_grad_(), torch.rand(2, 3, 64, 64)
+    first, second = (
+        PerceptualDistance(LpipsConfig(backbone=str(place), network="squeeze")) for place in (backbone, file)
+    )
+    assert torch.equal(first(a, b), second(a, b))
+    assert not first(a.detach(), b).requires_grad
+    first(a, b).sum().backward()
+    assert a.grad is not None
+
+
+class Boom:
+    """Unpickled, it leaves a file behind."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.mark,)
+
+
+def test_a_backbone_that_would_run_code_is_refused(tmp_path: Path):
+    file, mark = tmp_path / "vgg.pth", tmp_path / "mark"
+    torch.save({"features.0.weight": Boom(mark)}, file)
+    assert f"{file}: not a file of weights (UnpicklingError)" in user_error(
+        lambda: PerceptualDistance(LpipsConfig(backbone=str(file)))
+    )
+    assert not mark.exists()
+
+
+def test_decoder_losses_weigh_clips_and_are_of_the_global_batch(backbone: Path):
+    config = VqVaeDecoderConfig(
+        channel=8, num_blocks=0, block_channels=4, perceptual=LpipsConfig(backbone=str(backbone), network="squeeze")
+    )
+    decoder = build_decoder(config, 6, 16)
+    assert decoder is not None
+    generator = torch.Generator().manual_seed(0)
+    visual, images = torch.randn(2, 3, 16, 6, generator=generator), torch.rand(2, 3, 3, 64, 64, generator=generator)
+    loss, weights = DecoderLoss(config), torch.tensor([1.0, 3.0])
+    whole = loss(decoder, visual, images, weights)
+    apart = [loss(decoder, visual[i : i + 1], images[i : i + 1], torch.ones(1)) for i in range(2)]
+    halved = loss(decoder, visual, images, weights, TwoWorkers())
+    for name in ("decoder_recon_loss", "decoder_lpips_loss"):
+        torch.testing.assert_close(whole[name], (apart[0][name] + 3 * apart[1][name]) / 4)
+        torch.testing.assert_close(halved[name], whole[name] / 2)
+
+
 def test_lpips_as_a_loss(backbone: Path):
     config = VqVaeDecoderConfig(
         channel=8,
@@ -264,7 +316,12 @@ def test_lpips_as_a_loss(backbone: Path):
 
 
 @pytest.mark.parametrize(
-    ("content", "words"), [(None, "no file"), (b"junk", "not a file of weights"), ({"a": 1}, "features.0.weight")]
+    ("content", "words"),
+    [
+        (None, "or say perceptual=none"),
+        (b"junk", "not a file of weights ("),
+        ({"a": 1}, "features.0.weight"),
+    ],
 )
 def test_a_backbone_that_is_none(tmp_path: Path, content, words: str):
     file = tmp_path / "vgg.pth"

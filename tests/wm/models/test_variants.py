@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tests.wm.models.conftest import PATCHES, TOKEN_DIM
-from wm.losses.ranks import ALONE, Alone
+from tests.wm.models.conftest import PATCHES, TOKEN_DIM, TwoWorkers
+from wm.losses.ranks import ALONE
 from wm.models.heads import TransitionHead
 
 TOKEN = {"model.concat": "token"}
@@ -136,16 +136,10 @@ def test_the_transition_is_linear_gelu_linear():
     torch.testing.assert_close(head(aligned, actions), hidden @ last.weight.T + last.bias)
 
 
-class TwoWorkers(Alone):
-    """The other one holds as many rows again, of weights that this one does not see."""
-
-    def mean_total(self, weights: torch.Tensor) -> torch.Tensor:
-        return 2 * weights.sum()
-
-
+@pytest.mark.parametrize("alignment", ["state_mse", "infonce"])
 @pytest.mark.parametrize("variant", ["align_recon_dynamics", "projected"])
-def test_every_mean_is_of_the_global_batch(make_model, make_batch, variant):
-    changes = {"model.masking": {"kind": "tube", "ratio": 0.5}, "model.alignment.kind": "state_mse"}
+def test_every_mean_is_of_the_global_batch(make_model, make_batch, variant, alignment):
+    changes = {"model.masking": {"kind": "tube", "ratio": 0.5}, "model.alignment.kind": alignment}
     model, batch = make_model(variant, changes, rollout_horizon=2).train(), make_batch(frames=4)
     found = []
     for ranks in (ALONE, TwoWorkers()):

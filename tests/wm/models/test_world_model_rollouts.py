@@ -69,11 +69,13 @@ def test_two_steps_of_the_loss(make_model, make_batch):
         torch.testing.assert_close(a, b)
 
 
-def test_three_steps_are_a_sum(make_model, make_batch):
-    model, batch = make_model("baseline", rollout_horizon=3), make_batch(frames=5)
+@pytest.mark.parametrize(("history", "frames"), [(2, 5), (1, 7)])  # frames beyond the horizon are left alone
+def test_three_steps_are_a_sum(make_model, make_batch, history, frames):
+    model = make_model("baseline", {"model.history_len": history}, rollout_horizon=3)
+    batch = replace(make_batch(frames=frames), has_actions=torch.tensor([True, False, True]))
     content = model.encode_content(batch.obs)
-    imagined = model.rollout(content[:, :2], batch.actions[:, :4])
-    expected = sum((imagined[:, k] - content[:, 2 + k]).square().mean() for k in (1, 2))
+    imagined = model.rollout(content[:, :history], batch.actions[:, : history + 2], batch.has_actions)
+    expected = sum((imagined[:, k] - content[:, history + k]).square().mean() for k in (1, 2))
     torch.testing.assert_close(model.losses(batch).parts["rollout_loss"], expected.detach())
 
 
