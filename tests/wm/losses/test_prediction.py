@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 
 import pytest
 import torch
@@ -48,7 +49,8 @@ def test_different_shapes_are_refused(shape):
     predicted, target = torch.zeros(2, 3, 4, 5), torch.zeros(shape)
     with pytest.raises((ValueError, TypeCheckError)):  # in the test run the annotation speaks first
         prediction_loss(predicted, target, ONES)
-    with pytest.raises(ValueError, match="must have one shape"):  # as it runs outside the tests
+    expected = re.escape(f"predicted (2, 3, 4, 5) and target {shape} must have one shape")
+    with pytest.raises(ValueError, match=expected):  # as it runs outside the tests
         inspect.unwrap(latent_errors)(predicted, target, "mse")
 
 
@@ -56,6 +58,7 @@ def test_weighted_mean():
     values = torch.tensor([1.0, 2.0, 6.0])
     assert weighted_mean(values, torch.tensor([1.0, 1.0, 1.0])).item() == pytest.approx(3)
     assert weighted_mean(values, torch.tensor([0.0, 3.0, 1.0])).item() == pytest.approx(3)
+    assert weighted_mean(values, torch.tensor([0.0, 0.03, 0.01])).item() == pytest.approx(3)  # weights are relative
     nothing = values.requires_grad_()
     loss = weighted_mean(nothing, torch.zeros(3))
     loss.backward()

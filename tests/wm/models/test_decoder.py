@@ -177,7 +177,9 @@ def test_the_decoder_draws_visual_channels_before_proprio(make_model, make_batch
     """The picture does not change with the proprio, and the loss is that of the visual channels."""
     model = make_model("align", {"model.decoder": SMALL})
     batch = replace(make_batch(), images=torch.randint(0, 256, (3, 3, 32, 32, 3), dtype=torch.uint8))
-    found = model.losses(batch).parts["decoder_loss_reconstructed"]
+    parts = model.losses(batch).parts
+    assert {"z_loss", "alignment_loss", "decoder_recon_loss_reconstructed"} < parts.keys()
+    found = parts["decoder_loss_reconstructed"]
     other = replace(batch, obs=replace(batch.obs, proprio=batch.obs.proprio + 3))
     assert torch.equal(found, model.losses(other).parts["decoder_loss_reconstructed"])
     decoded, _ = model.decoder(model.projection(batch.obs.visual))

@@ -202,3 +202,29 @@ def test_a_term_from_outside_is_weighted_and_trained(make_model, make_batch):
     terms.total.backward()
     assert model.terms["smooth"].scale.grad.abs() > 0
     assert "terms.smooth.scale" in model.state_dict()
+
+
+def test_the_variance_term_is_of_the_visual_channels_and_follows_its_schedule(make_model, make_batch):
+    variance = {"kind": "hinge", "target": 2.0, "weight": {"kind": "linear", "start": 0.5, "end": 1.5}}
+    model, batch = make_model("align", {"model.variance": variance}), make_batch()
+    visual = model.visual(model.encode_content(batch.obs)).flatten(0, 2)
+    expected = (2.0 - (visual.var(dim=0) + 1e-4).sqrt()).clamp_min(0).mean().detach()
+    for progress, weight in ((0.0, 0.5), (0.5, 1.0), (1.0, 1.5)):
+        terms = model.losses(batch, progress)
+        torch.testing.assert_close(terms.parts["variance_loss"], expected)
+        torch.testing.assert_close(terms.weighted["variance_loss"].detach(), weight * expected)
+    assert torch.equal(model.losses(batch).total, model.losses(batch, 0.0).total)
+    assert "variance_loss" not in make_model("align").losses(batch).parts
+
+
+def test_terms_say_which_labels_their_rows_need(make_model, make_batch):
+    assert make_model("align").losses(make_batch()).label == {"alignment_loss": "state"}
+
+
+@pytest.mark.parametrize("concat", ["channel", "token"])
+def test_the_parts_of_a_latent_are_those_of_its_content(make_model, make_batch, concat):
+    model, batch = make_model("align", {"model.concat": concat}), make_batch()
+    content = model.encode_content(batch.obs)
+    latent = model.with_actions(content, batch.actions)
+    assert torch.equal(model.visual(latent), model.visual(content))
+    assert torch.equal(model.proprio(latent), model.proprio(content))
