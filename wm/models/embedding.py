@@ -32,7 +32,7 @@ class VectorEmbedding(nn.Module):
         embedded = self.linear(values)
         if present is not None:
             embedded = torch.where(present[:, None, None], embedded, self.null)
-        return embedded.repeat(1, 1, self.repeat) if self.repeat > 1 else embedded
+        return embedded.repeat(1, 1, self.repeat)
 
     def absent(self, batch: int, frames: int) -> Float[Tensor, "B T E"]:
         """The null vector for rows of which none has a label."""

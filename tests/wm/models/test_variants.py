@@ -228,3 +228,9 @@ def test_the_parts_of_a_latent_are_those_of_its_content(make_model, make_batch, 
     latent = model.with_actions(content, batch.actions)
     assert torch.equal(model.visual(latent), model.visual(content))
     assert torch.equal(model.proprio(latent), model.proprio(content))
+
+
+def test_a_joint_projection_without_proprio_sees_the_tokens_alone(make_model, make_batch):
+    model, batch = make_model("projected", {"model.proprio": "none"}), make_batch()
+    assert torch.equal(model.encode_content(batch.obs), model.projection(batch.obs.visual))
+    assert torch.isfinite(model.losses(batch).total)
