@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from wm.config.worlds import WallWorldConfig
-from wm.envs.wall_render import DOT_STD, render_batch
+from wm.envs.wall_render import DOT_STD, is_black, render_batch
 from wm.envs.wall_rule import (
     BORDER_HIGH,
     BORDER_LOW,
@@ -19,6 +19,7 @@ from wm.envs.wall_rule import (
     WALL_HALF_THICKNESS,
     next_position,
 )
+from wm.envs.wall_shift import render_shifted
 
 FIXED_LAYOUT: Mapping[str, float] = {"wall_x": 32.0, "door_y": 30.0}
 RANDOM_WALL_X = (20, 44)  # whole numbers, both ends included
@@ -50,7 +51,7 @@ class WallWorld:
 
     The transition is the original's (see `wall_rule`); state and proprio are the same two numbers, in pixels 0..64,
     x right and y down. A new world has the fixed layout and the dot in the middle of the left room; `layout: random`
-    only changes what `sample_layout` draws.
+    only changes what `sample_layout` draws, and `shift` only how it looks.
 
     Source: Zhou et al. 2024, arXiv 2411.04983, and github.com/gaoyuezhou/dino_wm 0a9492f.
     """
@@ -65,6 +66,7 @@ class WallWorld:
         # What the data's policy keeps to; the original clips nothing, and neither does `step`.
         self.action_low, self.action_high = np.full(2, -ACTION_LIMIT), np.full(2, ACTION_LIMIT)
         self._layout_is_random = config.layout == "random"
+        self._shift = config.shift
         self._wall_x, self._door_y = FIXED_LAYOUT["wall_x"], FIXED_LAYOUT["door_y"]
         self._x = (BORDER_LOW + self._wall_x - WALL_HALF_THICKNESS) / 2
         self._y = (BORDER_LOW + BORDER_HIGH) / 2
@@ -127,6 +129,8 @@ class WallWorld:
 
     def render_states(self, states: Float[np.ndarray, "n 2"]) -> UInt8[np.ndarray, "n h w 3"]:
         """Frames of many states at the current layout; the world's own state is not touched."""
+        if self._shift != "none":
+            return render_shifted(states, is_black(self._wall_x, self._door_y), self.frame_size, self._shift)
         return render_batch(states, self._wall_x, self._door_y, self.frame_size)
 
     def sample_layout(self, rng: np.random.Generator) -> Mapping[str, float]:

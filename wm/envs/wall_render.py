@@ -47,7 +47,7 @@ def render_batch(
     rows = first_row[:, None] + np.arange(DOT_WINDOW)
     columns = first_column[:, None] + np.arange(DOT_WINDOW)
     tint = _tint(states, rows, columns)
-    tint[_is_black(wall_x, door_y)[rows[:, :, None], columns[:, None, :]]] = 0
+    tint[is_black(wall_x, door_y)[rows[:, :, None], columns[:, None, :]]] = 0
 
     top, down = (table[first_row] for table in _window_weights(size))
     left, across = (table[first_column] for table in _window_weights(size))
@@ -80,7 +80,7 @@ def _green_65(states: Float[np.ndarray, "n 2"], wall_x: float, door_y: float) ->
     """Green, and blue: white less the tint, black on the wall."""
     everywhere = np.broadcast_to(_PIXELS, (len(states), IMAGE_SIZE))
     tint = _tint(states, everywhere, everywhere)
-    tint[:, _is_black(wall_x, door_y)] = WHITE
+    tint[:, is_black(wall_x, door_y)] = WHITE
     return (WHITE - tint).astype(np.float32)
 
 
@@ -120,7 +120,8 @@ def _window_weights(size: int) -> tuple[Int[np.ndarray, " starts"], Float32[np.n
 
 
 @lru_cache(maxsize=64)
-def _is_black(wall_x: float, door_y: float) -> Bool[np.ndarray, "65 65"]:
+def is_black(wall_x: float, door_y: float) -> Bool[np.ndarray, "65 65"]:
+    """Where wall and border are, read-only."""
     row, column = _PIXELS[:, None], _PIXELS[None, :]
     wall = (abs(column - wall_x) <= WALL_HALF_THICKNESS) & (abs(row - door_y) > DOOR_HALF_HEIGHT)
     border = np.isin(row, (BORDER_LOW, BORDER_HIGH)) | np.isin(column, (BORDER_LOW, BORDER_HIGH))
@@ -130,7 +131,7 @@ def _is_black(wall_x: float, door_y: float) -> Bool[np.ndarray, "65 65"]:
 
 
 def _background_65(wall_x: float, door_y: float) -> Float32[np.ndarray, "65 65"]:
-    return np.where(_is_black(wall_x, door_y), 0.0, WHITE).astype(np.float32)
+    return np.where(is_black(wall_x, door_y), 0.0, WHITE).astype(np.float32)
 
 
 @lru_cache(maxsize=64)
