@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
-from typing import Any, assert_never
+from typing import TYPE_CHECKING, Any, assert_never
 
 import numpy as np
 import torch
 from torch import nn
 
+from wm.config.catalogue import config_of, policy_kinds
 from wm.config.encoder import (
     CustomEncoderConfig,
     Dinov2EncoderConfig,
@@ -23,10 +25,18 @@ from wm.config.encoder import (
 from wm.config.errors import UserError
 from wm.config.experiment import ExperimentConfig
 from wm.config.plan import CemConfig, GradientConfig, MppiConfig, ObjectiveConfig, PlannerConfig, RandomConfig
+from wm.config.policies import (
+    ExpertNoisyPolicyConfig,
+    ExpertPolicyConfig,
+    PolicyConfig,
+    RandomPolicyConfig,
+    SmoothPolicyConfig,
+    WanderPolicyConfig,
+)
 from wm.config.target import call_target
 from wm.config.terms import CustomTerm
-from wm.config.worlds import LinearWorldConfig, WallWorldConfig, WorldConfig
-from wm.contracts import Encoder, Planner, ResizableEncoder, World
+from wm.config.worlds import CustomWorldConfig, LinearWorldConfig, WallWorldConfig, WorldConfig
+from wm.contracts import Encoder, Planner, Policy, ResizableEncoder, World
 from wm.data.dataset import Dataset
 from wm.data.normalization import DataStatistics
 from wm.encoders.custom import custom_encoder
@@ -34,7 +44,9 @@ from wm.encoders.precomputed import PrecomputedEncoder
 from wm.encoders.resnet import resnet18_encoder
 from wm.encoders.vit import dinov2_encoder, dinov3_encoder, tiny_encoder
 from wm.encoders.vjepa2 import vjepa2_encoder
+from wm.envs.custom import custom_expert, custom_world
 from wm.envs.linear import LinearWorld
+from wm.envs.policies import NoisyPolicy, RandomPolicy, RangePolicy, SmoothPolicy, WanderPolicy
 from wm.envs.wall import WallWorld
 from wm.loaded import LoadedModel, RawPlan
 from wm.models.world_model import WorldModel
@@ -44,6 +56,11 @@ from wm.planning.mppi import MppiPlanner
 from wm.planning.objective import LatentObjective
 from wm.planning.random import RandomPlanner
 from wm.training.checkpoint import find_checkpoint, load_checkpoint
+
+if TYPE_CHECKING:  # the extra `worlds` is not needed to train
+    from gymnasium.vector import AsyncVectorEnv
+
+    from wm.envs.gym_env import WorldEnv
 
 
 def build_encoder(config: EncoderConfig) -> Encoder:
@@ -94,8 +111,83 @@ def build_world(config: WorldConfig) -> World:
             return WallWorld(config)
         case LinearWorldConfig():
             return LinearWorld(config)
+        case CustomWorldConfig():
+            return custom_world(config)
         case _:
             assert_never(config)
+
+
+def build_env(config: WorldConfig, **options: Any) -> WorldEnv:
+    """A world as a gymnasium environment.
+
+    Args:
+        options: of `wm.envs.gym_env.WorldEnv`.
+    """
+    from wm.envs.gym_env import WorldEnv
+
+    return WorldEnv(build_world(config), **options)
+
+
+def vector_env(config: WorldConfig, num_envs: int, **options: Any) -> AsyncVectorEnv:
+    """The same environment several times, each in a process of its own, stepped together.
+
+    The processes import what calls this: a script needs `if __name__ == "__main__":` around it.
+
+    Args:
+        options: of `wm.envs.gym_env.WorldEnv`.
+    """
+    from wm.envs.gym_env import vector_env as in_processes
+
+    if num_envs < 1:
+        raise ValueError(f"num_envs is {num_envs}, expected at least 1")
+    return in_processes([partial(build_env, config, **options)] * num_envs)
+
+
+# The class of each world's script, imported when it is asked for.
+EXPERTS: dict[str, str] = {
+    "wall": "wm.envs.wall_expert:WallExpert",
+    "linear": "wm.envs.linear_expert:LinearExpert",
+}
+
+
+def build_policy(policy: PolicyConfig | str, world: WorldConfig) -> Policy:
+    """What acts in a world to make data.
+
+    Args:
+        policy: its settings, or a kind by name with its defaults.
+
+    Raises:
+        UserError: unknown name, or an expert where the world has none.
+    """
+    config = (
+        config_of(policy_kinds(), policy, {}, "policy", "policy: unknown policy") if isinstance(policy, str) else policy
+    )
+    match config:
+        case RandomPolicyConfig():
+            # The Wall's data have always been made with this one: unclipped, of the published data's size.
+            if isinstance(world, WallWorldConfig) and config == RandomPolicyConfig():
+                return RandomPolicy()
+            return RangePolicy(config.distribution, config.std)
+        case SmoothPolicyConfig():
+            return SmoothPolicy(config.time_constant, config.std)
+        case WanderPolicyConfig():
+            return WanderPolicy(**config.model_dump(exclude={"kind"}))
+        case ExpertPolicyConfig():
+            return _build_expert(world)
+        case ExpertNoisyPolicyConfig():
+            return NoisyPolicy(_build_expert(world), config.std)
+        case _:
+            assert_never(config)
+
+
+def _build_expert(world: WorldConfig) -> Policy:
+    if isinstance(world, CustomWorldConfig):
+        if world.expert is None:
+            raise UserError("policy: this custom world has no expert; world.expert=package.module:Name would name one")
+        return custom_expert(world.expert)
+    if world.kind not in EXPERTS:
+        raise UserError(f"policy: world '{world.kind}' has no expert; worlds with one: {', '.join(EXPERTS)}")
+    return call_target(EXPERTS[world.kind], "policy", {})
 
 
 def build_planner(config: PlannerConfig, action_dim: int) -> Planner:

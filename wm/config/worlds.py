@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -21,11 +21,13 @@ class _World(Config):
 class WallWorldConfig(_World):
     """The point, the wall and the door of DINO-WM.
 
-    `layout: fixed` is wall 32, door 30; `random` draws wall in 20..44 and door in 10..54 for every episode.
+    `layout: fixed` is wall 32, door 30; `random` draws wall in 20..44 and door in 10..54 for every episode. Shifts change the
+    picture alone.
     """
 
     kind: Literal["wall"] = "wall"
     layout: Literal["fixed", "random"] = "fixed"
+    shift: Literal["none", "light", "colours", "background", "agent_size"] = "none"
 
 
 class LinearWorldConfig(_World):
@@ -36,4 +38,20 @@ class LinearWorldConfig(_World):
     seed: NonNegativeInt = 0
 
 
-WorldConfig = Annotated[WallWorldConfig | LinearWorldConfig, Field(discriminator="kind")]
+class CustomWorldConfig(_World):
+    """A world from outside this repository that obeys `wm.contracts.World`.
+
+    Args:
+        target: `package.module:Name`; Name is called with `frame_size` and with `config` as keyword arguments.
+        config: plain values.
+        expert: `package.module:Name` of a class that obeys `wm.contracts.Policy`, called without arguments; None where the world
+            has no script.
+    """
+
+    kind: Literal["custom"] = "custom"
+    target: Annotated[str, Field(min_length=1)]
+    config: dict[str, Any] = {}
+    expert: str | None = None
+
+
+WorldConfig = Annotated[WallWorldConfig | LinearWorldConfig | CustomWorldConfig, Field(discriminator="kind")]

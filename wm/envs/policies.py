@@ -1,12 +1,13 @@
-"""Random policies that make training data."""
+"""Policies that make data in any world: random, correlated in time, wandering, and an expert with noise."""
 
 from __future__ import annotations
 
 import math
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 
-from wm.contracts import World
+from wm.contracts import Policy, World
 from wm.envs.wall import WallWorld
 from wm.envs.wall_rule import PIXELS_PER_ACTION, WALL_HALF_THICKNESS
 
@@ -136,6 +137,112 @@ class RandomPolicy:
     def act(self, world: World, rng: np.random.Generator) -> np.ndarray:
         """The next action (A,), raw units."""
         return rng.normal(0, self.std, size=len(world.action_names))
+
+
+@runtime_checkable
+class ActionSampler(Protocol):
+    """A world whose uniform actions would mostly miss: it draws its own, such as pushes that begin beside the object."""
+
+    def sample_action(self, rng: np.random.Generator) -> np.ndarray:
+        """A raw env action (A,) worth trying in the current state."""
+        ...
+
+
+class RangePolicy:
+    """Independent actions in the world's range, from where `sample_problem` starts.
+
+    Args:
+        distribution: `uniform` over the range (or the world's own `sample_action`, see `ActionSampler`), or `normal` around
+            its middle, clipped to it.
+        std: of `normal`, as a share of half the range.
+    """
+
+    def __init__(self, distribution: Literal["uniform", "normal"] = "uniform", std: float = 0.5) -> None:
+        if std < 0:
+            raise ValueError(f"std is {std}, expected at least 0")
+        self.distribution = distribution
+        self.std = std
+
+    def reset(self, world: World, rng: np.random.Generator) -> None:
+        """Put the world in a start state."""
+        world.reset_to(world.sample_problem(rng)[0])
+
+    def act(self, world: World, rng: np.random.Generator) -> np.ndarray:
+        """The next action (A,), raw units."""
+        if self.distribution == "normal":
+            return _in_range(world, self.std * rng.normal(size=len(world.action_names)))
+        if isinstance(world, ActionSampler):
+            return world.sample_action(rng)
+        return rng.uniform(world.action_low, world.action_high)
+
+
+class SmoothPolicy:
+    """Actions correlated in time: Ornstein-Uhlenbeck noise around the middle of the range, clipped to it.
+
+    x' = c x + sqrt(1 - c^2) std n with c = exp(-1 / time_constant) and n normal, so that x has `std` at every step. An episode
+    starts where `sample_problem` starts.
+
+    Args:
+        time_constant: env steps after which the correlation has fallen to 1/e.
+        std: of x, as a share of half the range.
+    """
+
+    def __init__(self, time_constant: float = 5.0, std: float = 0.5) -> None:
+        if time_constant <= 0:
+            raise ValueError(f"time_constant is {time_constant}, expected more than 0")
+        if std < 0:
+            raise ValueError(f"std is {std}, expected at least 0")
+        self.std = std
+        self.kept = math.exp(-1 / time_constant)
+        self._noise = np.zeros(0)
+
+    def reset(self, world: World, rng: np.random.Generator) -> None:
+        """Put the world in a start state and draw the first noise."""
+        world.reset_to(world.sample_problem(rng)[0])
+        self._noise = self.std * rng.normal(size=len(world.action_names))
+
+    def act(self, world: World, rng: np.random.Generator) -> np.ndarray:
+        """The next action (A,), raw units."""
+        action = _in_range(world, self._noise)
+        fresh = math.sqrt(1 - self.kept**2) * self.std
+        self._noise = self.kept * self._noise + fresh * rng.normal(size=self._noise.shape)
+        return action
+
+
+class NoisyPolicy:
+    """Another policy's actions plus independent normal noise, clipped to the world's range.
+
+    Args:
+        policy: whose actions; its `goal` is this one's.
+        std: of the noise, as a share of half the range.
+    """
+
+    def __init__(self, policy: Policy, std: float = 0.2) -> None:
+        if std < 0:
+            raise ValueError(f"std is {std}, expected at least 0")
+        self.policy = policy
+        self.std = std
+
+    @property
+    def goal(self) -> np.ndarray | None:
+        """The state (S,) that the policy tries to reach, if it has one."""
+        return getattr(self.policy, "goal", None)
+
+    def reset(self, world: World, rng: np.random.Generator) -> None:
+        """As the policy does."""
+        self.policy.reset(world, rng)
+
+    def act(self, world: World, rng: np.random.Generator) -> np.ndarray:
+        """The next action (A,), raw units."""
+        action = self.policy.act(world, rng)
+        half = (world.action_high - world.action_low) / 2
+        return np.clip(action + self.std * half * rng.normal(size=action.shape), world.action_low, world.action_high)
+
+
+def _in_range(world: World, share: np.ndarray) -> np.ndarray:
+    """-1..1 -> the world's action range; what lies beyond is clipped."""
+    low, high = world.action_low, world.action_high
+    return (low + high) / 2 + (high - low) / 2 * np.clip(share, -1, 1)
 
 
 def _door_waypoints(world: WallWorld, start: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

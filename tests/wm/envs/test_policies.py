@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
 from wm.config.worlds import LinearWorldConfig, WallWorldConfig
 from wm.contracts import Policy, World
 from wm.envs.linear import LinearWorld
-from wm.envs.policies import RandomPolicy, WanderPolicy
+from wm.envs.policies import NoisyPolicy, RandomPolicy, RangePolicy, SmoothPolicy, WanderPolicy
 from wm.envs.wall import WallWorld
 
 
@@ -150,3 +152,50 @@ def test_impossible_wander(wrong: dict[str, float], named: str) -> None:
 def test_impossible_random() -> None:
     with pytest.raises(ValueError, match="std"):
         RandomPolicy(std=-1.0)
+
+
+WALL, LINEAR = WallWorldConfig(frame_size=8), LinearWorldConfig(frame_size=8)
+
+
+@pytest.mark.parametrize("world", [WallWorld(WALL), LinearWorld(LINEAR)], ids=["wall", "linear"])
+def test_range_policies_fill_the_range(world: World) -> None:
+    high = world.action_high
+    actions = np.concatenate([run(world, RangePolicy(), 50, seed)[1] for seed in range(40)])
+    assert (np.abs(actions) <= high).all()
+    np.testing.assert_allclose(actions.std(axis=0), high / np.sqrt(3), rtol=0.05)
+    for policy in (RangePolicy("normal", 0.3), SmoothPolicy(std=0.3)):
+        actions = np.concatenate([run(world, policy, 50, seed)[1] for seed in range(80)])
+        assert (np.abs(actions) <= high).all()
+        np.testing.assert_allclose(actions.std(axis=0), 0.3 * high, rtol=0.08)
+
+
+def test_smooth_actions_forget_at_the_time_constant() -> None:
+    actions = np.array([run(WallWorld(WALL), SmoothPolicy(8.0, std=0.2), 60, seed)[1] for seed in range(300)])
+    for lag in (1, 4, 8, 16):
+        correlation = np.mean(actions[:, lag:] * actions[:, :-lag]) / np.mean(actions**2)
+        np.testing.assert_allclose(correlation, np.exp(-lag / 8.0), atol=0.06)
+
+
+def test_a_world_may_draw_its_own_actions() -> None:
+    class Pushed(LinearWorld):
+        def sample_action(self, rng: np.random.Generator) -> np.ndarray:
+            return np.array([0.25, rng.uniform(-0.1, 0.1)])
+
+    _, actions = run(Pushed(LINEAR), RangePolicy(), 20, 0)
+    assert (actions[:, 0] == 0.25).all()
+    _, actions = run(Pushed(LINEAR), RangePolicy("normal"), 20, 0)
+    assert not (actions[:, 0] == 0.25).any()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: RangePolicy(std=-1),
+        lambda: SmoothPolicy(std=-1),
+        lambda: SmoothPolicy(0),
+        lambda: NoisyPolicy(RandomPolicy(), std=-1),
+    ],
+)
+def test_impossible_noise(make: Callable[[], Policy]) -> None:
+    with pytest.raises(ValueError, match=r"(std|time_constant) is (-1|0)"):
+        make()
