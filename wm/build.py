@@ -35,7 +35,13 @@ from wm.config.policies import (
 )
 from wm.config.target import call_target
 from wm.config.terms import CustomTerm
-from wm.config.worlds import CustomWorldConfig, LinearWorldConfig, WallWorldConfig, WorldConfig
+from wm.config.worlds import (
+    CustomWorldConfig,
+    LinearWorldConfig,
+    PointMazeWorldConfig,
+    WallWorldConfig,
+    WorldConfig,
+)
 from wm.contracts import Encoder, Planner, Policy, ResizableEncoder, World
 from wm.data.dataset import Dataset
 from wm.data.normalization import DataStatistics
@@ -113,6 +119,10 @@ def build_world(config: WorldConfig) -> World:
             return LinearWorld(config)
         case CustomWorldConfig():
             return custom_world(config)
+        case PointMazeWorldConfig():
+            from wm.envs.point_maze import PointMazeWorld
+
+            return PointMazeWorld(config)
         case _:
             assert_never(config)
 

@@ -8,9 +8,10 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from wm.config.worlds import LinearWorldConfig, WallWorldConfig
+from wm.config.worlds import LinearWorldConfig, PointMazeWorldConfig, WallWorldConfig
 from wm.contracts import World
 from wm.envs.linear import LinearWorld
+from wm.envs.point_maze import PointMazeWorld
 from wm.envs.wall import WallWorld
 
 
@@ -31,6 +32,9 @@ WORLDS: dict[str, Sample] = {
     "wall_random": Sample(lambda: WallWorld(WallWorldConfig(frame_size=48, layout="random"))),
     "linear": Sample(lambda: LinearWorld(LinearWorldConfig(frame_size=32))),
     "linear_4d": Sample(lambda: LinearWorld(LinearWorldConfig(frame_size=32, seed=2), state_dim=4, action_dim=3)),
+    "point_maze_umaze": Sample(lambda: PointMazeWorld(PointMazeWorldConfig(frame_size=48))),
+    "point_maze_medium": Sample(lambda: PointMazeWorld(PointMazeWorldConfig(frame_size=48, layout="medium"))),
+    "point_maze_random": Sample(lambda: PointMazeWorld(PointMazeWorldConfig(frame_size=48, layout="random"))),
 }
 
 

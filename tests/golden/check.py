@@ -16,6 +16,7 @@ from tests.golden.decoders import check_any_loss, check_metrics_image, check_tra
 from tests.golden.models import check_embed, check_encode, check_predictor, check_rollout
 from tests.golden.planners import check_cem, check_gradient, check_objective
 from tests.golden.worlds import check_metrics_success, check_wall, check_wall_edge
+from tests.golden.worlds_maze import check_point_maze
 
 # By the case's name, or by the longest beginning of it: another set may hold predictor_hist5 or rollout_concat1_hist2.
 CHECKS: dict[str, Check] = {
@@ -36,6 +37,7 @@ CHECKS: dict[str, Check] = {
     "wall_fixed": check_wall,
     "wall_random": check_wall,
     "wall_edge": check_wall_edge,
+    "point_maze_umaze": check_point_maze,
 }
 
 

@@ -54,4 +54,17 @@ class CustomWorldConfig(_World):
     expert: str | None = None
 
 
-WorldConfig = Annotated[WallWorldConfig | LinearWorldConfig | CustomWorldConfig, Field(discriminator="kind")]
+PointMazeShift = Literal["none", "light", "colours", "background", "camera", "agent_size"]
+
+
+class PointMazeWorldConfig(_World):
+    """A ball in the mazes of D4RL. `layout: random` draws a connected maze of 4 x 4 cells for every episode."""
+
+    kind: Literal["point_maze"] = "point_maze"
+    layout: Literal["umaze", "medium", "random"] = "umaze"
+    shift: PointMazeShift = "none"
+
+
+WorldConfig = Annotated[
+    WallWorldConfig | LinearWorldConfig | PointMazeWorldConfig | CustomWorldConfig, Field(discriminator="kind")
+]

@@ -1,0 +1,176 @@
+"""Pictures of MuJoCo models without a display, guarded against garbage."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+import weakref
+from typing import Any, NamedTuple
+
+import mujoco
+import numpy as np
+
+from wm.config.errors import UserError
+from wm.envs.gl import choose_gl
+
+_STAGE_SIZE = 64  # pixels; of OSMesa's own buffer, which nothing is drawn on
+
+
+class View(NamedTuple):
+    """Where a free camera stands.
+
+    Args:
+        look_at: world coordinates.
+        distance: from there, world units.
+        azimuth, elevation: degrees; elevation -90 looks straight down.
+    """
+
+    look_at: tuple[float, float, float]
+    distance: float
+    azimuth: float
+    elevation: float
+
+
+class MujocoCamera:
+    """A free camera with an offscreen buffer of its own.
+
+    All cameras of a thread share one OpenGL context, which is made current before every call. What a camera holds on the GPU is freed
+    only there, at a moment when nobody draws, so that no garbage collection can free another renderer's objects of the same number.
+    Every buffer is filled with a known pattern before it is read into: a read that fails leaves it there, and is repeated once with
+    everything built anew.
+
+    Args:
+        model: what its textures and meshes are uploaded from; `picture` also takes data of another model with the same ones.
+        size: side of the square picture; the model's offscreen buffer (visual/global) must be at least this.
+        view: where it stands.
+        max_geoms: most geoms of any model drawn.
+    """
+
+    def __init__(self, model: mujoco.MjModel, size: int, view: View, max_geoms: int = 1000) -> None:
+        self._model, self._size, self.view = model, size, view
+        self._scene = mujoco.MjvScene(model, max_geoms)
+        self._option = mujoco.MjvOption()
+        self._viewport = mujoco.MjrRect(0, 0, size, size)
+        self._unread = (np.arange(size * size * 3) * 89 % 251).astype(np.uint8).reshape(size, size, 3)
+        self._stage: _Stage | None = None
+        self._context: Any = None
+        self._finalizer: weakref.finalize | None = None
+
+    def picture(self, data: mujoco.MjData) -> np.ndarray:
+        """uint8 (size, size, 3), RGB, row 0 at the bottom as OpenGL has it.
+
+        Positions and lights of `data` must be up to date (mj_kinematics, mj_camlight).
+
+        Raises:
+            UserError: no OpenGL works here.
+            RuntimeError: the renderer gave garbage twice.
+        """
+        for _ in range(2):
+            picture = self._draw(data)
+            if picture is not None:
+                return picture
+            self.close()
+        raise RuntimeError("the renderer gave no picture twice; its OpenGL context is broken")
+
+    def close(self) -> None:
+        """Give back what it holds on the GPU; a later `picture` takes it again."""
+        if self._finalizer is not None:
+            self._finalizer()
+        if self._stage is not None and self._stage is getattr(_thread, "stage", None) and _pid == os.getpid():
+            self._stage.enter()
+        self._stage = self._context = self._finalizer = None
+
+    def _draw(self, data: mujoco.MjData) -> np.ndarray | None:
+        """The picture, or None if what was read cannot be it."""
+        stage = _stage()
+        stage.enter()
+        if stage is not self._stage:  # first use, or another thread than last time
+            self.close()
+            self._stage, self._context = stage, stage.make(self._model)
+            self._finalizer = weakref.finalize(self, stage.discard, self._context)
+            self._finalizer.atexit = False
+        camera = mujoco.MjvCamera()
+        camera.lookat[:], camera.distance = self.view.look_at, self.view.distance
+        camera.azimuth, camera.elevation = self.view.azimuth, self.view.elevation
+        everything = mujoco.mjtCatBit.mjCAT_ALL.value
+        mujoco.mjv_updateScene(data.model, data, self._option, None, camera, everything, self._scene)
+        mujoco.mjr_getError()  # whatever happened before
+        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, self._context)
+        mujoco.mjr_render(self._viewport, self._scene, self._context)
+        picture = self._unread.copy()
+        mujoco.mjr_readPixels(picture, None, self._viewport, self._context)
+        if mujoco.mjr_getError() or np.array_equal(picture, self._unread):
+            return None
+        return picture
+
+
+class _Stage:
+    """The OpenGL context of one thread, and the MuJoCo contexts in it."""
+
+    def __init__(self) -> None:
+        name = choose_gl()
+        try:
+            # By name: mujoco.GLContext is whatever MUJOCO_GL said when mujoco was first imported.
+            if name == "egl":
+                from mujoco.egl import GLContext
+            elif name == "osmesa":
+                from mujoco.osmesa import GLContext
+            else:
+                from mujoco import GLContext  # pyright: ignore[reportAttributeAccessIssue]
+            self._gl = GLContext(_STAGE_SIZE, _STAGE_SIZE)
+            self._gl.make_current()
+        except Exception as error:  # each library fails in a way of its own
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            raise UserError(f"MUJOCO_GL={name}: no OpenGL context can be made: {reason}") from error
+        # MjrContext frees its GPU objects when Python lets go of it, in whatever context is then current: keep each until it is freed here.
+        self._kept: list[Any] = []
+        self._discarded: list[Any] = []
+
+    def enter(self) -> None:
+        """Make it current and free what was discarded."""
+        self._gl.make_current()
+        while self._discarded:
+            context = self._discarded.pop()
+            context.free()
+            self._kept = [kept for kept in self._kept if kept is not context]
+
+    def make(self, model: mujoco.MjModel) -> Any:
+        """A MuJoCo context; `enter` first."""
+        context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100.value)
+        self._kept.append(context)
+        return context
+
+    def discard(self, context: Any) -> None:
+        """To be freed at the next `enter`; may be called at any moment, from the garbage collector too."""
+        self._discarded.append(context)
+
+    def leave(self) -> None:
+        """Free everything, at the end of the process."""
+        self._discarded = list(self._kept)
+        self.enter()
+
+
+_thread = threading.local()
+_pid = 0  # of the process that drew first
+_all: list[_Stage] = []  # those of dead threads too: nothing else frees what they kept
+
+
+def _stage() -> _Stage:
+    """This thread's. Raises RuntimeError in a fork of a process that has drawn: its OpenGL would hang."""
+    global _pid
+    if _all and _pid != os.getpid():
+        raise RuntimeError(f"process {_pid} drew with OpenGL and was then forked; start processes by spawn instead")
+    if not hasattr(_thread, "stage"):
+        _thread.stage = _Stage()
+        if not _all:
+            _pid = os.getpid()
+            atexit.register(_leave)  # registered after mujoco's own, so run before that one closes the display
+        _all.append(_thread.stage)
+    return _thread.stage
+
+
+def _leave() -> None:
+    # The objects of other threads' contexts go with the process.
+    if _pid == os.getpid() and hasattr(_thread, "stage"):
+        _thread.stage.leave()
