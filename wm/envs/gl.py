@@ -21,9 +21,9 @@ _OSMESA_RGBA = 0x1908
 def choose_gl() -> str:
     """Set MUJOCO_GL unless it is set: egl if a device of it opens, else osmesa if it makes a context. Returns the choice.
 
-    Call it before mujoco is imported. A library that is installed but cannot draw (libEGL without a driver) counts as missing. What
-    MUJOCO_GL names is tried alone: no other library steps in for it silently. A value that needs a display (glfw) is passed on untried,
-    and elsewhere than on Linux mujoco brings an OpenGL of its own ("native").
+    Call it before mujoco is imported. A library that is installed but cannot draw (libEGL without a driver) counts as missing.
+    What MUJOCO_GL names is tried alone: no other library steps in for it silently. A value that needs a display (glfw) is
+    passed on untried, and elsewhere than on Linux mujoco brings an OpenGL of its own ("native").
 
     Raises:
         UserError: nothing here can draw, or not what MUJOCO_GL says; one line with the reason and the way out.
@@ -43,9 +43,13 @@ def choose_gl() -> str:
             return name
         faults[name] = fault
     if not wanted:
-        raise UserError(f"this world is drawn with OpenGL, and none works here: {'; '.join(faults.values())}; {_INSTALL}")
+        raise UserError(
+            f"this world is drawn with OpenGL, and none works here: {'; '.join(faults.values())}; {_INSTALL}"
+        )
     works = [name for name in _FAULT_OF if name != wanted and _fault(name) is None]
-    raise UserError(f"MUJOCO_GL={wanted}: {faults[wanted]}; {f'MUJOCO_GL={works[0]} would work' if works else _INSTALL}")
+    raise UserError(
+        f"MUJOCO_GL={wanted}: {faults[wanted]}; {f'MUJOCO_GL={works[0]} would work' if works else _INSTALL}"
+    )
 
 
 _INSTALL = "apt-get install libegl1 libgl1-mesa-dri (or libosmesa6, which is slower)"
@@ -65,7 +69,10 @@ def _egl_fault() -> str | None:
     if egl is None:
         return "libEGL is not installed"
     egl.eglGetProcAddress.argtypes, egl.eglGetProcAddress.restype = [ctypes.c_char_p], ctypes.c_void_p
-    query, open_display = egl.eglGetProcAddress(b"eglQueryDevicesEXT"), egl.eglGetProcAddress(b"eglGetPlatformDisplayEXT")
+    query, open_display = (
+        egl.eglGetProcAddress(b"eglQueryDevicesEXT"),
+        egl.eglGetProcAddress(b"eglGetPlatformDisplayEXT"),
+    )
     if not query or not open_display:
         return "libEGL cannot do without a display (it lacks eglQueryDevicesEXT)"
     devices, num_devices = (ctypes.c_void_p * _MAX_DEVICES)(), ctypes.c_int32()

@@ -1,5 +1,8 @@
 """Pictures of MuJoCo models without a display, guarded against garbage."""
 
+# pyright: reportAttributeAccessIssue=false
+# mujoco is a compiled module without stubs.
+
 from __future__ import annotations
 
 import atexit
@@ -117,13 +120,14 @@ class _Stage:
             elif name == "osmesa":
                 from mujoco.osmesa import GLContext
             else:
-                from mujoco import GLContext  # pyright: ignore[reportAttributeAccessIssue]
+                from mujoco import GLContext
             self._gl = GLContext(_STAGE_SIZE, _STAGE_SIZE)
             self._gl.make_current()
         except Exception as error:  # each library fails in a way of its own
-            reason = " ".join(f"{type(error).__name__}: {error}".split())
-            raise UserError(f"MUJOCO_GL={name}: no OpenGL context can be made: {reason}") from error
-        # MjrContext frees its GPU objects when Python lets go of it, in whatever context is then current: keep each until it is freed here.
+            raise _no_context(name, error) from error
+        self._name = name
+        # MjrContext frees its GPU objects when Python lets go of it, in whatever context is then current: each is kept until
+        # it is freed here.
         self._kept: list[Any] = []
         self._discarded: list[Any] = []
 
@@ -137,7 +141,10 @@ class _Stage:
 
     def make(self, model: mujoco.MjModel) -> Any:
         """A MuJoCo context; `enter` first."""
-        context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100.value)
+        try:
+            context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100.value)
+        except mujoco.FatalError as error:  # glfw without a display fails no earlier
+            raise _no_context(self._name, error) from error
         self._kept.append(context)
         return context
 
@@ -146,9 +153,16 @@ class _Stage:
         self._discarded.append(context)
 
     def leave(self) -> None:
-        """Free everything, at the end of the process."""
-        self._discarded = list(self._kept)
-        self.enter()
+        """Free everything, at the end of the process; another thread's objects go with its context."""
+        if self is getattr(_thread, "stage", None):
+            self._discarded = list(self._kept)
+            self.enter()
+        self._gl.free()
+
+
+def _no_context(name: str, error: Exception) -> UserError:
+    reason = " ".join(f"{type(error).__name__}: {error}".split())
+    return UserError(f"MUJOCO_GL={name}: no OpenGL context can be made: {reason}")
 
 
 _thread = threading.local()
@@ -171,6 +185,6 @@ def _stage() -> _Stage:
 
 
 def _leave() -> None:
-    # The objects of other threads' contexts go with the process.
-    if _pid == os.getpid() and hasattr(_thread, "stage"):
-        _thread.stage.leave()
+    if _pid == os.getpid():
+        for stage in _all:
+            stage.leave()

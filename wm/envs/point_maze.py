@@ -1,5 +1,8 @@
 """The point maze world of D4RL and DINO-WM: a ball that is pushed through a maze."""
 
+# pyright: reportAttributeAccessIssue=false
+# mujoco is a compiled module without stubs.
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -8,15 +11,17 @@ from typing import NamedTuple
 import mujoco
 import numpy as np
 
-from wm.config.worlds import PointMazeWorldConfig
-from wm.envs.mujoco_camera import MujocoCamera
+from wm.config.worlds import PointMazeShift, PointMazeWorldConfig
+from wm.envs.mujoco_camera import MujocoCamera, View
 from wm.envs.point_maze_layouts import MEDIUM, UMAZE, Maze
 from wm.envs.point_maze_model import HALF_CELL, build_model, camera_view, centre_of
 from wm.envs.success import point_maze_success, state_distance
 
 SUBSTEPS = 5  # of 0.01 s
 MAX_SPEED = 5.0  # units/s per component, before a step
-MIN_CLEARANCE = 0.03  # the ball's middle stays this far from walls, units; its radius is 0.1, and hard hits press it in
+MIN_CLEARANCE = (
+    0.02  # the ball's middle stays this far from walls, units; its radius is 0.1, and hits press it in by up to 0.07
+)
 START_CLEARANCE = 0.2  # of starts and goals, along x or y
 START_SPEED = 5.2262554  # units/s, each component
 _LOW = 0.5  # where the original begins to draw positions
@@ -33,18 +38,18 @@ class PointMazeWorld:
     """The ball in the maze: `World` over (x, y, vx, vy), actions = force on x and y as a share of the motors', -1..1.
 
     One step is 0.05 s: velocity is clipped to 5 units/s, then the action to 1, then MuJoCo makes five steps; the velocity after a step
-    may exceed 5. State and proprio are the same four numbers, units and units/s. x grows down the picture and along the maze's rows, y
-    to the right and along its columns... see `render`.
+    may exceed 5. State and proprio are the same four numbers, units and units/s. A cell is one unit; x counts along the rows of `Maze`
+    and y along its columns. In the picture x grows to the right and y downwards.
 
     A new world, and one whose ball would be in a wall of the new layout, has the ball at rest in the middle of the first open cell.
     `layout: random` begins with the maze that `default_rng(0)` draws.
 
-    Shifts: `light` (dim, a warm lamp from the side), `colours` (of ball and walls), `background` (floor), `camera` (tilted and turned by
-    15 degrees), `agent_size` (the ball half as large again, seen and felt; its mass is kept, so only hits change).
+    Shifts: `light` (dim, a warm lamp from the side), `colours` (of ball and walls), `background` (floor), `camera` (tilted and
+    turned by 15 degrees), `agent_size` (the ball half as large again, seen and felt; its mass is kept, so only hits change).
 
-    Source: D4RL, arXiv 2004.07219; Zhou et al. 2024, arXiv 2411.04983, and github.com/gaoyuezhou/dino_wm 0a9492f. Differences: no warm
-    start of the solver (1e-14); the picture shows the state itself, where mujoco-py showed the last substep's beginning; the camera looks
-    at the middle of every maze, where the original took the median over the geoms, the ball's included.
+    Source: D4RL, arXiv 2004.07219; Zhou et al. 2024, arXiv 2411.04983, and github.com/gaoyuezhou/dino_wm 0a9492f. The numbers are
+    those of the original's model in MuJoCo 3.9. Differences: no warm start of the solver (1e-14); every maze is seen from above
+    its middle, where the original looks at the median of the geoms' positions (the same in the U maze).
     """
 
     name: str = "point_maze"
@@ -55,7 +60,7 @@ class PointMazeWorld:
     def __init__(self, config: PointMazeWorldConfig) -> None:
         self.frame_size: int = config.frame_size
         self.action_low, self.action_high = np.full(2, -1.0), np.full(2, 1.0)
-        self._shift = config.shift
+        self._shift: PointMazeShift = config.shift
         self._layout_is_random = config.layout == "random"
         self._maze = {"umaze": UMAZE, "medium": MEDIUM, "random": Maze.draw(np.random.default_rng(0))}[config.layout]
         self._camera: MujocoCamera | None = None
@@ -88,7 +93,7 @@ class PointMazeWorld:
             return
         state, self._maze = self.state, maze
         self._build()
-        if self._clearance(state[0], state[1]) >= MIN_CLEARANCE:
+        if _clearance(self._walls, state[0], state[1]) >= MIN_CLEARANCE:
             self._put(state)
         else:
             self._put_in_first_cell()
@@ -102,11 +107,15 @@ class PointMazeWorld:
         numbers = _finite(state, len(self.state_names), "state")
         x, y = numbers[:2]
         for name, value, side in (("x", x, self._maze.sides[0]), ("y", y, self._maze.sides[1])):
-            low, high = 1 - 0.2 - HALF_CELL + MIN_CLEARANCE, side - 0.2 + HALF_CELL - MIN_CLEARANCE
+            low, high = centre_of((1, 1))[0] - HALF_CELL, centre_of((side, 1))[0] + HALF_CELL
             if not low <= value <= high:
-                raise ValueError(f"state '{name}' is {value:g}, outside the maze; expected a number in [{low:g}, {high:g}]")
-        if self._clearance(x, y) < MIN_CLEARANCE:
-            raise ValueError(f"state (x, y) = ({x:g}, {y:g}) is in a wall, expected at least {MIN_CLEARANCE:g} from each")
+                raise ValueError(
+                    f"state '{name}' is {value:g}, outside the maze; expected a number in [{low:g}, {high:g}]"
+                )
+        if _clearance(self._walls, x, y) < MIN_CLEARANCE:
+            raise ValueError(
+                f"state (x, y) = ({x:g}, {y:g}) is in a wall, expected at least {MIN_CLEARANCE:g} from each"
+            )
         self._put(numbers)
 
     def step(self, action: np.ndarray) -> np.ndarray:
@@ -140,7 +149,7 @@ class PointMazeWorld:
         return Maze.draw(rng).to_layout() if self._layout_is_random else self.layout
 
     def sample_problem(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Start and goal, drawn as the original draws them, with velocities; a goal that the start already satisfies is drawn again."""
+        """Start and goal, drawn as the original draws them, with velocities; a goal reached from the outset is drawn again."""
         start = goal = _draw_state(rng, self._maze)
         while self.success(start, goal):
             goal = _draw_state(rng, self._maze)
@@ -178,7 +187,7 @@ class PointMazeWorld:
         if self._camera is not None:  # same textures: it draws the new maze too
             self._camera.view = self._view()
 
-    def _view(self):
+    def _view(self) -> View:
         return camera_view(self._model, self._maze, self._shift)
 
     def _put(self, state: np.ndarray) -> None:
@@ -187,9 +196,6 @@ class PointMazeWorld:
 
     def _put_in_first_cell(self) -> None:
         self._put(np.array([*centre_of(self._maze.open_cells[0]), 0, 0]))
-
-    def _clearance(self, x: float, y: float) -> float:
-        return _clearance(self._walls, x, y)
 
 
 def sample_original_problem(seed: int, maze: Maze = UMAZE) -> tuple[np.ndarray, np.ndarray]:

@@ -6,6 +6,9 @@ MuJoCo's own are larger by 1.2, where the ball's body stands. There the floor's 
 Source: D4RL (arXiv 2004.07219), maze model; facts from WORLDS.md, section 3.
 """
 
+# pyright: reportAttributeAccessIssue=false
+# mujoco is a compiled module without stubs.
+
 from __future__ import annotations
 
 from typing import NamedTuple
@@ -22,7 +25,7 @@ HALF_CELL = 0.5
 TIMESTEP_S = 0.01
 
 _WALL_HALF_HEIGHT = 0.2
-_BALL_RADIUS, _BALL_MASS_KG = 0.1, 4.1887902047863905  # density 1000
+_BALL_RADIUS, _BALL_DENSITY = 0.1, 1000.0  # units, kg per cubic unit
 _SITE_RADIUS = 0.2  # what is seen of the ball; the ball itself is transparent
 _FOVY_DEG = 45
 
@@ -104,7 +107,7 @@ def build_model(maze: Maze, shift: PointMazeShift, frame_size: int) -> mujoco.Mj
     <body pos="{BODY_OFFSET} {BODY_OFFSET} 0">
       <joint name="x" axis="1 0 0"/>
       <joint name="y" axis="0 1 0"/>
-      <geom type="sphere" size="{ball}" mass="{_BALL_MASS_KG}" rgba="0 0 0 0"/>
+      <geom type="sphere" size="{ball}" density="{_BALL_DENSITY / look.scale**3}" rgba="0 0 0 0"/>
       <site size="{site}" rgba="{look.ball} 1"/>
     </body>
   </worldbody>
