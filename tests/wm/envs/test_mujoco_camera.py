@@ -73,6 +73,8 @@ def test_a_foreign_renderer_comes_and_goes(alone: list[np.ndarray]) -> None:
     """mujoco's own renderer has a context of its own, makes it current and frees things wherever it is."""
     world = PointMazeWorld(KINDS[0])
     np.testing.assert_array_equal(world.render(), alone[0])
+    assert world._camera is not None
+    context = world._camera._context
     for _ in range(3):
         model = mujoco.MjModel.from_xml_string("<mujoco><worldbody><geom size='1'/></worldbody></mujoco>")
         data = mujoco.MjData(model)
@@ -82,6 +84,7 @@ def test_a_foreign_renderer_comes_and_goes(alone: list[np.ndarray]) -> None:
             np.testing.assert_array_equal(world.render(), alone[0])
             renderer.render()
         np.testing.assert_array_equal(world.render(), alone[0])
+    assert world._camera._context is context  # it need not be saved by the guard
 
 
 def test_nothing_is_kept_of_the_dead() -> None:

@@ -109,6 +109,13 @@ def test_walls_are_seen_where_they_are_felt() -> None:
                 assert is_wall[int(y), int(x)] == ((row, column) in maze.closed_cells)
 
 
+def test_a_maze_looks_the_same_in_a_world_that_began_as_another() -> None:
+    world, medium = make(), make(layout="medium")
+    world.render()
+    world.set_layout(medium.layout)
+    np.testing.assert_array_equal(world.render(), medium.render())
+
+
 def test_equal_states_give_equal_frames_however_they_were_reached() -> None:
     world, other = make(), make()
     world.reset_to(np.array([0.8, 1.5, 1.0, 4.0]))
