@@ -157,6 +157,7 @@ def vector_env(config: WorldConfig, num_envs: int, **options: Any) -> AsyncVecto
 EXPERTS: dict[str, str] = {
     "wall": "wm.envs.wall_expert:WallExpert",
     "linear": "wm.envs.linear_expert:LinearExpert",
+    "point_maze": "wm.envs.point_maze_expert:PointMazeExpert",
 }
 
 
