@@ -30,6 +30,47 @@ class ClipRef(NamedTuple):
 
 
 @dataclass(frozen=True)
+class RecordedEpisode:
+    """One episode; `states[t]` and `frames[t]` were observed before `actions[t]` was applied.
+
+    Args:
+        frames: uint8 (T, H, W, 3), RGB.
+        states: float32 (T, S), raw units.
+        actions: float32 (T, A), raw units. The last one has no recorded consequence.
+        layout: what the world was set to.
+        proprio: float32 (T, Dp), raw units.
+        goal: (S,) float64, what the policy tried to reach, or None where it tried nothing.
+        met: bool (T,), whether the task counted as done in each state; None without a goal and without a task.
+        views: further cameras by name, uint8 (T, H, W, 3), synchronous with `frames`.
+        flat_states: float64 (T, X), the simulator's own, where the world tells it.
+        model_xml: the simulator's model, where the world tells it.
+        particles: float32 (T, P, 3), where the world is made of particles.
+    """
+
+    frames: np.ndarray
+    states: np.ndarray
+    actions: np.ndarray
+    layout: Mapping[str, float]
+    proprio: np.ndarray
+    goal: np.ndarray | None = None
+    met: np.ndarray | None = None
+    views: Mapping[str, np.ndarray] = field(default_factory=dict[str, np.ndarray])
+    flat_states: np.ndarray | None = None
+    model_xml: str | None = None
+    particles: np.ndarray | None = None
+
+    @property
+    def success(self) -> bool | None:
+        """Whether the task was done at some step."""
+        return None if self.met is None else bool(self.met.any())
+
+    @property
+    def final_success(self) -> bool | None:
+        """Whether it was done in the last state."""
+        return None if self.met is None else bool(self.met[-1])
+
+
+@dataclass(frozen=True)
 class Observation:
     """What a model sees: pixels or tokens, and proprioception when the source has it.
 

@@ -1,0 +1,126 @@
+"""LeRobot's data set format v3.0, through lerobot's own writer, as a lab would record its own arm.
+
+Importing lerobot imports torchvision: where torch has no CUDA, `wm.encoders.torchvision_shim.install()` comes first.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from wm.config.errors import UserError
+from wm.data.writers.writer import DatasetFacts
+from wm.types import RecordedEpisode
+
+MAIN_CAMERA = "main"
+VIDEO_CODEC = "h264"  # read by every decoder; hevc is not
+LEAST_SIDE = 64  # pixels; encoders refuse much smaller pictures
+
+
+class LerobotWriter:
+    """Videos of synchronous cameras, proprio as observation.state, the world's state as observation.environment_state, raw
+    actions, whether the task is done (next.success), a workspace number in every frame, and the task in words.
+    """
+
+    marker = "meta/info.json"
+    lacks = "lerobot has no place for: layout, goal, exact frames (its videos are lossy)"
+    keeps_frames = True
+    bytes_per_value = 2  # in the staged episodes, and as pictures while a video is made of them
+
+    def __init__(self, folder: Path, facts: DatasetFacts) -> None:
+        self.folder = folder
+        self.facts = facts
+
+    def check(self) -> None:
+        """Raises UserError for a frame that a video cannot hold."""
+        if self.facts.frame_size % 2 or self.facts.frame_size < LEAST_SIDE:
+            raise UserError(f"--size: {self.facts.frame_size}, but videos need an even one of at least {LEAST_SIDE}")
+
+    def write_frames(self, index: int, episode: RecordedEpisode) -> None:
+        """Nothing yet: lerobot writes episodes in order."""
+
+    def finish(self, episodes: Sequence[RecordedEpisode]) -> None:
+        """The whole data set, beside its place first, then moved, meta last."""
+        with _quiet():
+            self._finish(episodes)
+
+    def _finish(self, episodes: Sequence[RecordedEpisode]) -> None:
+        from lerobot.datasets.lerobot_dataset import LeRobotDataset
+
+        partial = self.folder / ".lerobot"
+        shutil.rmtree(partial, ignore_errors=True)
+        first = episodes[0]
+        dataset = LeRobotDataset.create(
+            repo_id=f"wm/{self.facts.world}",
+            fps=self.facts.fps,
+            features=self._features(first),
+            root=partial,
+            robot_type=self.facts.world,
+            use_videos=True,
+            vcodec=VIDEO_CODEC,
+        )
+        for index in range(len(episodes)):
+            self._add(dataset, episodes[index])
+        dataset.finalize()
+        for name in ("data", "videos", "meta"):
+            shutil.rmtree(self.folder / name, ignore_errors=True)
+            (partial / name).replace(self.folder / name)
+        shutil.rmtree(partial)
+
+    def _features(self, first: RecordedEpisode) -> dict[str, dict[str, Any]]:
+        side, facts = self.facts.frame_size, self.facts
+        video = {"dtype": "video", "shape": (side, side, 3), "names": ["height", "width", "channels"]}
+        vectors = {
+            "observation.state": facts.proprio_names,
+            "observation.environment_state": facts.state_names,
+            "action": facts.action_names,
+        }
+        features = {f"observation.images.{name}": video for name in (MAIN_CAMERA, *first.views)}
+        features |= {
+            name: {"dtype": "float32", "shape": (len(names),), "names": list(names)} for name, names in vectors.items()
+        }
+        features["workspace_id"] = {"dtype": "int64", "shape": (1,), "names": None}
+        if first.met is not None:
+            features["next.success"] = {"dtype": "bool", "shape": (1,), "names": None}
+        return features
+
+    def _add(self, dataset: Any, episode: RecordedEpisode) -> None:
+        length = len(episode.states)
+        cameras = {MAIN_CAMERA: episode.frames, **episode.views}
+        for step in range(length):
+            frame: dict[str, Any] = {f"observation.images.{name}": seen[step] for name, seen in cameras.items()}
+            frame |= {
+                "observation.state": episode.proprio[step],
+                "observation.environment_state": episode.states[step],
+                "action": episode.actions[step],
+                "workspace_id": np.array([self.facts.workspace], np.int64),
+                "task": self.facts.task,
+            }
+            if episode.met is not None:
+                frame["next.success"] = np.array([episode.met[min(step + 1, length - 1)]])
+            dataset.add_frame(frame)
+        dataset.save_episode()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Progress bars of every episode and the encoder's own log go nowhere; errors are raised all the same."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        with open(os.devnull, "w") as sink, redirect_stderr(sink), warnings.catch_warnings():  # noqa: PTH123
+            warnings.simplefilter("ignore")
+            os.dup2(nowhere, 2)
+            yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)

@@ -1,0 +1,93 @@
+"""robosuite's own demonstration layout, as its collection script gathers it, with robomimic's names for observations.
+
+    data                    attributes env, env_info (JSON), env_args (JSON), total
+    data/demo_N             attributes model_file (XML), num_samples, success
+    data/demo_N/states      (T, X) float64: flat simulator states, before each action
+    data/demo_N/actions     (T, A) float64
+    data/demo_N/obs         agentview_image (T, H, W, 3), robot0_joint_pos, robot0_gripper_qpos, robot0_joint_vel, object
+
+Demonstrations are numbered from 1, as robosuite numbers them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from wm.config.errors import UserError
+from wm.data.atomic import atomic_file
+from wm.data.writers.writer import DatasetFacts
+from wm.types import RecordedEpisode
+
+CONTROL_FREQ = 20
+NUM_JOINTS, NUM_FINGERS = 7, 2
+ENV_NAMES = {"lift": "Lift", "can": "PickPlaceCan", "square": "NutAssemblySquare", "stack": "Stack"}
+
+
+class RobosuiteWriter:
+    """One file, demo.hdf5."""
+
+    marker = "demo.hdf5"
+    lacks = "robosuite's HDF5 has no place for: layout, goal"
+    keeps_frames = True
+    bytes_per_value = 2  # in the staged episodes, and in the file
+
+    def __init__(self, folder: Path, facts: DatasetFacts) -> None:
+        self.folder = folder
+        self.facts = facts
+
+    def check(self) -> None:
+        """Raises UserError for a world that does not tell its simulator's states."""
+        if not self.facts.tells_simulator_states:
+            raise UserError(
+                f"--format robosuite: holds a simulator's own states, and world '{self.facts.world}' tells none"
+            )
+
+    def write_frames(self, index: int, episode: RecordedEpisode) -> None:
+        """Nothing yet: all is in one file."""
+
+    def finish(self, episodes: Sequence[RecordedEpisode]) -> None:
+        """The file."""
+        env = ENV_NAMES.get(self.facts.world, self.facts.world)
+        settings = {
+            "env_name": env,
+            "robots": ["Panda"],
+            "control_freq": CONTROL_FREQ,
+            "camera_heights": self.facts.frame_size,
+            "camera_widths": self.facts.frame_size,
+            "wm_world": dict(self.facts.settings),
+        }
+        with atomic_file(self.folder / self.marker) as partial, h5py.File(partial, "w") as file:
+            data = file.create_group("data")
+            total = 0
+            for index in range(len(episodes)):
+                episode = episodes[index]
+                total += len(episode.actions)
+                self._write(data.create_group(f"demo_{index + 1}"), episode)
+            data.attrs["env"] = env
+            data.attrs["env_info"] = json.dumps(settings)
+            data.attrs["env_args"] = json.dumps({"env_name": env, "type": 1, "env_kwargs": settings})
+            data.attrs["total"] = total
+
+    def _write(self, group: h5py.Group, episode: RecordedEpisode) -> None:
+        assert episode.flat_states is not None
+        assert episode.model_xml is not None
+        group.attrs["model_file"] = episode.model_xml
+        group.attrs["num_samples"] = len(episode.actions)
+        if episode.success is not None:
+            group.attrs["success"] = episode.success
+        group.create_dataset("states", data=episode.flat_states)
+        group.create_dataset("actions", data=episode.actions.astype(np.float64))
+        seen = group.create_group("obs")
+        for name, frames in (("agentview", episode.frames), *episode.views.items()):
+            seen.create_dataset(f"{name}_image", data=frames, compression="gzip", chunks=(1, *frames.shape[1:]))
+        arm, fingers = NUM_JOINTS, NUM_JOINTS + NUM_FINGERS
+        if episode.proprio.shape[1] == fingers + NUM_JOINTS:
+            seen.create_dataset("robot0_joint_pos", data=episode.proprio[:, :arm])
+            seen.create_dataset("robot0_gripper_qpos", data=episode.proprio[:, arm:fingers])
+            seen.create_dataset("robot0_joint_vel", data=episode.proprio[:, fingers:])
+            seen.create_dataset("object", data=episode.states[:, episode.proprio.shape[1] :])

@@ -1,0 +1,115 @@
+"""What every writer of demonstrations does, and what it is told of the data set."""
+
+from __future__ import annotations
+
+import io
+import pickle
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import av
+import numpy as np
+import torch
+
+from wm.config.errors import UserError
+from wm.data.atomic import atomic_file
+from wm.types import RecordedEpisode
+
+
+@dataclass(frozen=True)
+class DatasetFacts:
+    """What is the same in every episode.
+
+    Args:
+        world: its kind.
+        settings: its config, as JSON can hold it.
+        fps: env steps a second.
+        task: what is to be done, in words.
+        workspace: which cell or table it was recorded at.
+        tells_simulator_states, has_particles: whether every episode has them.
+    """
+
+    world: str
+    settings: Mapping[str, Any]
+    action_names: tuple[str, ...]
+    state_names: tuple[str, ...]
+    proprio_names: tuple[str, ...]
+    layout_names: tuple[str, ...]
+    episodes: int
+    frame_size: int
+    fps: int
+    task: str
+    workspace: int = 0
+    tells_simulator_states: bool = False
+    has_particles: bool = False
+
+
+class Writer(Protocol):
+    """One on-disk layout. Frames are written as episodes come, in any process and order; the rest when all are there."""
+
+    marker: str  # the file that is written last, relative to the folder: without it there is no data set
+    lacks: str  # what the layout has no place for, as one line; it is in episodes.json
+    keeps_frames: bool  # frames wait in the staged episodes, since `write_frames` has nowhere to put them
+    bytes_per_value: int  # of a frame's values on disk, at the most
+
+    def check(self) -> None:
+        """Raises UserError when the layout cannot hold this world."""
+        ...
+
+    def write_frames(self, index: int, episode: RecordedEpisode) -> None:
+        """Atomically; a second time gives the same file."""
+        ...
+
+    def finish(self, episodes: Sequence[RecordedEpisode]) -> None:
+        """Write all that is not frames, the marker last.
+
+        Args:
+            episodes: read from disk one by one as they are asked for; without frames unless `keeps_frames`.
+        """
+        ...
+
+
+def need_sizes(layout: str, facts: DatasetFacts, *, actions: int, states: int | None = None) -> None:
+    """Raises UserError when a world's vectors are not those of a layout."""
+    found = (len(facts.action_names), len(facts.state_names))
+    if found[0] != actions or (states is not None and found[1] != states):
+        wanted = f"{actions} actions" + ("" if states is None else f" and {states} state entries")
+        raise UserError(f"--format {layout}: holds {wanted}, but world '{facts.world}' has {found[0]} and {found[1]}")
+
+
+def save_tensor(path: Path, values: np.ndarray | torch.Tensor) -> None:
+    """A .pth file with one tensor, atomically."""
+    buffer = io.BytesIO()
+    torch.save(torch.as_tensor(values), buffer)
+    with atomic_file(path) as partial:
+        partial.write_bytes(buffer.getbuffer())
+
+
+def save_pickle(path: Path, values: list[int] | list[str]) -> None:
+    """A pickled list, where a layout wants one."""
+    with atomic_file(path) as partial:
+        partial.write_bytes(pickle.dumps(values))
+
+
+def save_video(path: Path, frames: np.ndarray, fps: int) -> None:
+    """H.264 in MP4, atomically; lossy. frames uint8 (T, H, W, 3) with even sides."""
+    buffer = io.BytesIO()
+    with av.open(buffer, mode="w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=fps, options={"crf": "15"})
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt = "yuv420p"
+        stream.thread_count = 1  # with several the bytes depend on the machine
+        for frame in frames:
+            for packet in stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")):
+                container.mux(packet)
+        for packet in stream.encode():
+            container.mux(packet)
+    with atomic_file(path) as partial:
+        partial.write_bytes(buffer.getvalue())
+
+
+def stacked(episodes: Sequence[RecordedEpisode], field: str) -> np.ndarray:
+    """(N, T, ...) of one field."""
+    return np.stack([getattr(episode, field) for episode in episodes])
