@@ -1,0 +1,119 @@
+"""How fast the worlds are on this machine: `wm bench worlds`."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any, NamedTuple
+
+import numpy as np
+import ray
+from rich.console import Console
+from rich.table import Table
+
+from ray_jobs.runtime.cluster import cluster
+from wm.build import EXPERTS, build_policy, build_world
+from wm.config.catalogue import config_of, world_kinds
+from wm.config.errors import UserError, nearest
+from wm.config.worlds import WorldConfig
+from wm.contracts import World
+from wm.envs.demonstrations import record_episode
+
+FRAME_SIZE = 224
+EPISODE_STEPS = 50
+PROCESSES = 2
+MEASURABLE = tuple(kind for kind in world_kinds() if kind != "custom")  # which would need a class
+
+
+class Speed(NamedTuple):
+    """One world's figures.
+
+    Args:
+        steps_s: env steps a second with random actions, one process, nothing drawn.
+        frames_s: frames of 224 x 224 a second, one process, a step between two.
+        episodes_min: recorded episodes of 50 steps at 224 x 224 a minute, `processes` processes.
+    """
+
+    world: str
+    steps_s: float
+    frames_s: float
+    episodes_min: float
+    policy: str
+
+
+def show(names: list[str], seconds: float, console: Console) -> None:
+    """Measure the named worlds, or all, and print a table. Raises UserError for an unknown one."""
+    for name in names:
+        if name not in MEASURABLE:
+            raise UserError(f"WORLDS: unknown world '{name}'.{nearest(name, MEASURABLE)}")
+    if not (seconds > 0 and math.isfinite(seconds)):
+        raise UserError(f"--seconds: {seconds:g} is not above 0")
+    table = Table(title=f"frames at {FRAME_SIZE}, episodes of {EPISODE_STEPS} steps with {PROCESSES} processes")
+    for column in ("world", "steps/s", "frames/s", "episodes/min", "policy of the episodes"):
+        table.add_column(column, justify="left" if "/" not in column else "right")
+    with cluster(cpus=PROCESSES, gpus=0):
+        for name in names or MEASURABLE:
+            speed = measure(name, seconds)
+            numbers = [f"{value:,.0f}" for value in (speed.steps_s, speed.frames_s, speed.episodes_min)]
+            table.add_row(name, *numbers, speed.policy)
+    console.print(table)
+
+
+def measure(name: str, seconds: float) -> Speed:
+    """One world; a Ray cluster must be there. Its own processes do the work, and end with it."""
+    config = config_of(world_kinds(), name, {"frame_size": FRAME_SIZE}, "world", "WORLDS: unknown world")
+    policy = "expert" if name in EXPERTS else "random"
+    make: Any = ray.remote(Measured).options(num_cpus=1, scheduling_strategy="DEFAULT").remote
+    actors = [make(config, policy) for _ in range(PROCESSES)]
+    try:
+        steps_s: Any = ray.get(actors[0].steps_a_second.remote(seconds))
+        frames_s: Any = ray.get(actors[0].frames_a_second.remote(seconds))
+        ray.get([actor.ready.remote() for actor in actors])
+        paces = ray.get([actor.episodes_a_second.remote(seconds, seed) for seed, actor in enumerate(actors)])
+    finally:
+        for actor in actors:
+            ray.kill(actor)
+    return Speed(name, steps_s, frames_s, 60 * sum(paces), policy)
+
+
+class Measured:
+    """A world in a process of its own."""
+
+    def __init__(self, config: WorldConfig, policy: str) -> None:
+        import torch
+
+        torch.set_num_threads(1)
+        self.world: World = build_world(config)
+        self.policy = build_policy(policy, config)
+        self.rng = np.random.default_rng(0)
+        self.world.render()
+
+    def ready(self) -> None:
+        """Answers when the world is made."""
+
+    def steps_a_second(self, seconds: float) -> float:
+        """Random actions, from a problem's start."""
+        return self._rate(seconds, draw=False)
+
+    def frames_a_second(self, seconds: float) -> float:
+        """A frame after every step; the time of the steps is in it."""
+        return self._rate(seconds, draw=True)
+
+    def episodes_a_second(self, seconds: float, seed: int) -> float:
+        """Recorded as `wm data make` records them, not written; at least one."""
+        began, done = time.perf_counter(), 0
+        while done == 0 or time.perf_counter() - began < seconds:
+            record_episode(self.world, self.policy, EPISODE_STEPS, seed, done)
+            done += 1
+        return done / (time.perf_counter() - began)
+
+    def _rate(self, seconds: float, draw: bool) -> float:
+        world = self.world
+        world.reset_to(world.sample_problem(self.rng)[0])
+        began, done = time.perf_counter(), 0
+        while done == 0 or time.perf_counter() - began < seconds:
+            world.step(self.rng.uniform(world.action_low, world.action_high))
+            if draw:
+                world.render()
+            done += 1
+        return done / (time.perf_counter() - began)
