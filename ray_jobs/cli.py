@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from ray_jobs.cli_exchange import add_commands
+from ray_jobs.cli_worlds import add_world_commands
 from wm.config.errors import UserError
 from wm.evaluation.metric_names import METRICS
 
@@ -27,6 +28,7 @@ app = typer.Typer(
 data_app = typer.Typer(help="Make, inspect and tokenize data.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 add_commands(app)
+add_world_commands(app, data_app)
 console = Console()
 _BEGAN = time.monotonic()  # before the slow imports
 
@@ -279,38 +281,6 @@ def doctor() -> None:
     from ray_jobs.doctor import diagnose
 
     raise typer.Exit(diagnose(console))
-
-
-@data_app.command("make")
-def data_make(
-    world: Annotated[str, typer.Argument(help="wall")],
-    out: Annotated[Path, typer.Option(help="A new or empty folder.")],
-    episodes: Annotated[int, typer.Option(help="How many.")] = DEMO_EPISODES,
-    steps: Annotated[int, typer.Option(help="Env steps an episode.")] = DEMO_STEPS,
-    size: Annotated[int, typer.Option(help="Frame side in pixels.")] = DEMO_FRAME_SIZE,
-    layout: Annotated[str, typer.Option(help="fixed or random walls and doors.")] = "fixed",
-    policy: Annotated[str, typer.Option(help="wander (goes through the door now and then) or random.")] = "wander",
-    seed: Annotated[int, typer.Option(help="Of everything drawn.")] = 0,
-) -> None:
-    """Record demonstrations of a simulated world in its DINO-WM layout."""
-    from ray_jobs.make_data import make_wall
-    from ray_jobs.runtime.progress import Narrator
-    from wm.config.errors import nearest
-
-    if world != "wall":
-        raise UserError(f"WORLD: unknown world '{world}'.{nearest(world, ['wall'])}")
-    with Narrator(console).step(f"Make {world} demonstrations", "episodes") as stage:
-        made = make_wall(
-            out,
-            episodes=episodes,
-            steps=steps,
-            frame_size=size,
-            layout=layout,
-            policy=policy,
-            seed=seed,
-            progress=lambda done, total: stage.update(done, total),
-        )
-    console.print(f"{out}: {'written' if made else 'complete already'}", soft_wrap=True, highlight=False)
 
 
 @data_app.command("inspect")

@@ -1,4 +1,4 @@
-"""Demonstrations of a simulated world, written in the layout that the readers read.
+"""Demonstrations of a simulated world, written in a layout that the readers read.
 
 python -m ray_jobs.make_data wall --out DIR --episodes 200      (or: wm data make wall ...)
 """
@@ -7,21 +7,58 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 
-from wm.build import build_world
+from ray_jobs.runtime.cluster import cluster, is_local
+from ray_jobs.runtime.making import WRITERS, RecordJob, record_here, record_on_actors
+from ray_jobs.runtime.placement import machine_cpus
+from wm.build import build_policy, build_world
+from wm.config.catalogue import choices, config_of, policy_kinds, split_overrides, world_kinds
 from wm.config.errors import UserError, nearest
-from wm.config.worlds import WallWorldConfig
-from wm.data.atomic import write_json
-from wm.data.wall_single import WallSingleWriter
-from wm.envs.demonstrations import make_episodes
-from wm.envs.policies import RandomPolicy, WanderPolicy
+from wm.config.yaml import parse_override
+from wm.data.atomic import atomic_file, write_json
+from wm.data.writers.staged import StagedEpisodes
+from wm.data.writers.writer import DatasetFacts
+from wm.envs.demonstrations import Particles, SimulatorStates
 
-POLICIES = {"wander": WanderPolicy, "random": RandomPolicy}
-RECIPE = "recipe.json"  # how the folder was made; without states.pth beside it, the job was interrupted
+RECIPE = "recipe.json"  # how the folder was made; without the layout's marker beside it, the job was interrupted
+EPISODES = "episodes.json"  # what was drawn and what came of it
+SHEET = "contact_sheet.png"
+FORMATS = {
+    "wall": "wall_single",
+    "pusht": "pusht_noise",
+    "point_maze": "point_maze",
+    "rope": "deformable",
+    "granular": "deformable",
+    "lift": "robosuite",
+    "can": "robosuite",
+    "square": "robosuite",
+    "stack": "robosuite",
+}  # any other world: lerobot
+FPS: dict[str, int] = {"point_maze": 20, "lift": 20, "can": 20, "square": 20, "stack": 20}  # any other world: 10
+OTHER_FPS = 10
+DEFAULT_SIZE = {"wall": 84}
+IN_PYTHON = ("wall", "linear")  # nothing in them can take a process down
+QUICK_S = 60.0  # what would take less is recorded in this process
+SHEET_ROWS = 8
+
+
+class Made(NamedTuple):
+    """What came of it.
+
+    Args:
+        fresh: False when the data set was there already.
+        notes: lines worth showing.
+    """
+
+    fresh: bool
+    notes: tuple[str, ...]
 
 
 def make_wall(
@@ -35,58 +72,288 @@ def make_wall(
     seed: int = 0,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> bool:
-    """Wall episodes in the wall_single layout. Goes on where an interrupted call with the same arguments stopped.
+    """Wall episodes in the wall_single layout, in this process. Goes on where an interrupted call stopped.
 
     Returns False when the data set was there already. Raises UserError when the folder holds anything else.
     """
-    if policy not in POLICIES:
-        raise UserError(f"--policy: unknown policy '{policy}'.{nearest(policy, POLICIES)}")
-    if layout not in ("fixed", "random"):
-        raise UserError(f"--layout: '{layout}'.{nearest(layout, ('fixed', 'random'))}")
-    least_values = (("episodes", episodes, 2), ("steps", steps, 2), ("size", frame_size, 14), ("seed", seed, 0))
+    return make_data(
+        "wall",
+        out,
+        episodes=episodes,
+        steps=steps,
+        frame_size=frame_size,
+        layout=layout,
+        policy=policy,
+        seed=seed,
+        actors=0,
+        progress=progress,
+    ).fresh
+
+
+def make_data(
+    world: str,
+    out: Path,
+    *,
+    episodes: int,
+    steps: int,
+    frame_size: int | None = None,
+    policy: str | None = None,
+    layout: str | None = None,
+    shift: str | None = None,
+    seed: int = 0,
+    format: str | None = None,
+    task: str | None = None,
+    workspace: int = 0,
+    actors: int | None = None,
+    overrides: Sequence[str] = (),
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Made:
+    """Demonstrations of any world. Goes on where an interrupted call with the same arguments stopped.
+
+    Args:
+        world: a kind of world.
+        episodes: how many, at least 2.
+        steps: env steps with a frame, of each.
+        policy: a kind of policy; default: `wander` for wall, else `random`.
+        layout, shift: aliases of `world.layout` and `world.shift`.
+        format: the on-disk layout; default: the world's own, else `lerobot`.
+        task, workspace: what lerobot's format says of every episode.
+        actors: Ray actors; 0 records in this process, None decides by how long it would take.
+        overrides: `world.FIELD=VALUE`, `policy.FIELD=VALUE`.
+        progress: hears how many of how many episodes are there.
+
+    Raises:
+        UserError: for bad arguments, a folder that holds anything else, or an episode that cannot be recorded.
+    """
+    job = record_job(
+        world,
+        out,
+        episodes=episodes,
+        steps=steps,
+        frame_size=frame_size,
+        policy=policy,
+        layout=layout,
+        shift=shift,
+        seed=seed,
+        format=format,
+        task=task,
+        workspace=workspace,
+        overrides=overrides,
+    )
+    if actors is not None and actors < 0:
+        raise UserError(f"--actors: {actors} is below 0")
+    if actors is not None and is_local():
+        _check_actors(actors, machine_cpus())
+    staged = job.staged()
+    if not _prepare(job):
+        staged.remove()
+        return Made(False, ())
+    waiting = staged.missing()
+    there = episodes - len(waiting)
+
+    def done(index: int) -> None:
+        nonlocal there
+        there += 1
+        progress(there, episodes)
+
+    _record(job, waiting, actors, done)
+    return Made(True, _finish(job, staged))
+
+
+def record_job(
+    world: str,
+    out: Path,
+    *,
+    episodes: int,
+    steps: int,
+    frame_size: int | None = None,
+    policy: str | None = None,
+    layout: str | None = None,
+    shift: str | None = None,
+    seed: int = 0,
+    format: str | None = None,
+    task: str | None = None,
+    workspace: int = 0,
+    overrides: Sequence[str] = (),
+) -> RecordJob:
+    """The arguments of `make_data`, checked: every fault is one line."""
+    if world not in world_kinds():
+        raise UserError(f"WORLD: unknown world '{world}'.{nearest(world, world_kinds())}")
+    kind = policy or ("wander" if world == "wall" else "random")
+    if kind not in policy_kinds():
+        raise UserError(f"--policy: unknown policy '{kind}'.{nearest(kind, policy_kinds())}")
+    given = split_overrides(map(parse_override, overrides), ("world", "policy"))
+    size = frame_size if frame_size is not None else DEFAULT_SIZE.get(world)
+    for flag, field, value in (("size", "frame_size", size), ("layout", "layout", layout), ("shift", "shift", shift)):
+        if value is not None and (field, value) != ("shift", "none"):
+            given["world"][field] = _alias(world, flag, field, value, given["world"])
+    least_values: tuple[tuple[str, int | None, int], ...] = (
+        ("episodes", episodes, 2),
+        ("steps", steps, 2),
+        ("size", size, 14),
+        ("seed", seed, 0),
+        ("workspace", workspace, 0),
+    )
     for name, value, least in least_values:
-        if value < least:
+        if value is not None and value < least:
             raise UserError(f"--{name}: {value} is below {least}")
-    recipe = {
-        "world": "wall",
-        "episodes": episodes,
-        "steps": steps,
-        "frame_size": frame_size,
-        "layout": layout,
-        "policy": policy,
-        "seed": seed,
+    chosen = format or FORMATS.get(world, "lerobot")
+    if chosen not in WRITERS:
+        raise UserError(f"--format: unknown format '{chosen}'.{nearest(chosen, WRITERS)}")
+    world_config = config_of(world_kinds(), world, given["world"], "world", "WORLD: unknown world")
+    policy_config = config_of(policy_kinds(), kind, given["policy"], "policy", "--policy: unknown policy")
+    build_policy(policy_config, world_config)  # is there such a thing for this world?
+    built = build_world(world_config)
+    facts = DatasetFacts(
+        world=world,
+        settings=world_config.model_dump(mode="json"),
+        action_names=tuple(built.action_names),
+        state_names=tuple(built.state_names),
+        proprio_names=tuple(built.proprio_names),
+        layout_names=tuple(built.layout),
+        episodes=episodes,
+        frame_size=built.frame_size,
+        fps=FPS.get(world, OTHER_FPS),
+        task=task or built.name.replace("_", " "),
+        workspace=workspace,
+        tells_simulator_states=isinstance(built, SimulatorStates),
+        has_particles=isinstance(built, Particles),
+    )
+    built.close()
+    job = RecordJob(
+        world=world_config.model_dump(mode="json"),
+        policy=policy_config.model_dump(mode="json"),
+        format=chosen,
+        steps=steps,
+        seed=seed,
+        facts=facts,
+        out=str(out.absolute()),
+    )
+    job.writer.check()
+    return job
+
+
+def _alias(world: str, flag: str, field: str, value: Any, given: Mapping[str, Any]) -> Any:
+    """A flag's value, when the world has such a setting and it was not also given by its path."""
+    cls = world_kinds()[world]
+    if field in given:
+        raise UserError(f"--{flag}: given twice, as world.{field} too")
+    if field not in cls.model_fields:
+        raise UserError(f"--{flag}: world '{world}' has no {field}")
+    valid = choices(cls, field)
+    if valid and value not in valid:
+        raise UserError(f"--{flag}: '{value}'.{nearest(str(value), valid)}")
+    return value
+
+
+def _record(job: RecordJob, waiting: list[int], actors: int | None, done: Callable[[int], None]) -> None:
+    if actors == 0:
+        record_here(job, waiting, done)
+        return
+    rest = waiting
+    if actors is None and job.facts.world in IN_PYTHON and waiting:
+        began = time.monotonic()
+        record_here(job, waiting[:1], done)
+        rest = waiting[1:]
+        if (time.monotonic() - began) * len(rest) < QUICK_S or machine_cpus() == 1:
+            record_here(job, rest, done)
+            return
+    if not rest:
+        return
+    with cluster() as nodes:
+        cpus = int(sum(node.cpus for node in nodes))
+        _check_actors(actors or 0, cpus)
+        record_on_actors(job, rest, actors or cpus, done)
+
+
+def _check_actors(actors: int, cpus: int) -> None:
+    if actors > cpus:
+        raise UserError(f"--actors: {actors}, but there are {cpus} CPUs")
+
+
+def _finish(job: RecordJob, staged: StagedEpisodes) -> tuple[str, ...]:
+    """Write the data set from what is staged; the marker comes last, then the staged episodes go."""
+    out, writer = Path(job.out), job.writer
+    records = [staged.record(index) for index in range(len(staged))]
+    failures = [failure for record in records for failure in record.pop("failures", [])]
+    known = [record["success"] for record in records if record["success"] is not None]
+    success_rate = float(np.mean(known)) if known else None
+    summary = {
+        "success_rate": success_rate,
+        "shift": job.world.get("shift", "none"),
+        "seed": job.seed,
+        "note": writer.lacks,
+        "failures": failures,
+        "episodes": records,
     }
-    if not _prepare(out, recipe, episodes * steps * frame_size * frame_size * 3):
-        return False
-    writer = WallSingleWriter(out)
-    world = build_world(WallWorldConfig(frame_size=frame_size, layout=layout))  # type: ignore[arg-type]
-    states = np.zeros((episodes, steps, 2), np.float32)
-    actions = np.zeros((episodes, steps, 2), np.float32)
-    walls, doors = np.zeros(episodes, np.float32), np.zeros(episodes, np.float32)
-    for index, episode in enumerate(make_episodes(world, POLICIES[policy](), episodes, steps, seed)):
-        states[index], actions[index] = episode.states, episode.actions
-        walls[index], doors[index] = episode.layout["wall_x"], episode.layout["door_y"]
-        if not (out / "obses" / f"episode_{index:03d}.pth").is_file():
-            writer.write_frames(index, episode.frames)
-        progress(index + 1, episodes)
-    writer.finish(states, actions, walls, doors)
-    return True
+    write_json(out / EPISODES, summary)
+    _contact_sheet(staged, out / SHEET)
+    if job.format == "lerobot":
+        from wm.encoders import torchvision_shim
+
+        torchvision_shim.install()
+    writer.finish(staged)
+    staged.remove()
+    notes = [writer.lacks, f"contact sheet: {out / SHEET}"]
+    if success_rate is not None:
+        notes.insert(0, f"success of policy '{job.policy['kind']}': {sum(known)} of {len(known)} ({success_rate:.0%})")
+    if failures:
+        notes.append(f"{len(failures)} draws failed and were replaced; {out / EPISODES} says why")
+    return tuple(notes)
 
 
-def _prepare(out: Path, recipe: dict[str, object], frame_bytes: int) -> bool:
-    """Whether there is work to do."""
+def _prepare(job: RecordJob) -> bool:
+    """Whether there is work to do; the folder then holds the recipe."""
+    out, writer = Path(job.out), job.writer
+    recipe = {
+        "world": job.facts.world,
+        "episodes": job.facts.episodes,
+        "steps": job.steps,
+        "seed": job.seed,
+        "format": job.format,
+        "world_config": dict(job.world),
+        "policy_config": dict(job.policy),
+        "task": job.facts.task,
+        "workspace": job.facts.workspace,
+    }
     file = out / RECIPE
     if file.is_file():
-        found = json.loads(file.read_text(encoding="utf-8"))
+        found = _current(json.loads(file.read_text(encoding="utf-8")), recipe)
         if found != recipe:
-            changed = ", ".join(sorted(k for k in recipe if found.get(k) != recipe[k]))
+            changed = ", ".join(_changed(found, recipe))
             raise UserError(f"{out}: already holds another data set ({changed} differ); give another --out")
-        return not (out / "states.pth").is_file()
+        return not (out / writer.marker).is_file()
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out}: not empty; give --out a new or an empty folder")
-    _check_space(out, frame_bytes)
+    values = job.facts.episodes * job.steps * job.facts.frame_size**2 * 3
+    _check_space(out, values * writer.bytes_per_value)
     write_json(file, recipe)
     return True
+
+
+def _current(found: dict[str, Any], recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe as it is written now; before there were other worlds, Wall's was flat."""
+    if "world_config" in found or found.get("world") != "wall":
+        return found
+    flat = dict(found)
+    world = {"kind": "wall", "shift": "none", "frame_size": flat.pop("frame_size"), "layout": flat.pop("layout")}
+    policy = config_of(policy_kinds(), flat.pop("policy"), {}, "policy", "policy").model_dump(mode="json")
+    rest = {"format": "wall_single", "task": recipe["task"], "workspace": recipe["workspace"]}
+    return {**rest, **flat, "world_config": world, "policy_config": policy}
+
+
+def _changed(found: Mapping[str, Any], recipe: Mapping[str, Any], prefix: str = "") -> list[str]:
+    names: list[str] = []
+    for key in sorted({*found, *recipe}):
+        here, there = found.get(key), recipe.get(key)
+        if here == there:
+            continue
+        path = f"{prefix}{key.removesuffix('_config')}"
+        if isinstance(here, Mapping) and isinstance(there, Mapping):
+            names += _changed(here, there, f"{path}.")
+        else:
+            names.append(path)
+    return names
 
 
 def _check_space(out: Path, needed: int) -> None:
@@ -94,3 +361,32 @@ def _check_space(out: Path, needed: int) -> None:
     free = shutil.disk_usage(existing).free
     if free < needed * 1.05:
         raise UserError(f"{out}: {needed / 2**20:.0f} MiB needed, {free / 2**20:.0f} MiB free on that disk")
+
+
+def _contact_sheet(staged: StagedEpisodes, sheet: Path) -> None:
+    """The first, middle and last frame of up to eight episodes."""
+    rows = [
+        np.concatenate(
+            list(np.pad(staged.thumbnails(i), ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=128)), axis=1
+        )
+        for i in range(min(SHEET_ROWS, len(staged)))
+    ]
+    done, encoded = cv2.imencode(".png", np.concatenate(rows)[..., ::-1])
+    if not done:
+        raise UserError(f"{sheet}: the contact sheet could not be encoded")
+    with atomic_file(sheet) as partial:
+        partial.write_bytes(encoded.tobytes())
+
+
+def main() -> None:
+    """python -m ray_jobs.make_data WORLD ...: as `wm data make`."""
+    import sys
+
+    from ray_jobs.cli import main as cli
+
+    sys.argv[1:1] = ["data", "make"]
+    cli()
+
+
+if __name__ == "__main__":
+    main()

@@ -11,15 +11,16 @@ from wm.config.base import Config
 from wm.config.errors import nearest
 
 
-def explain(error: ValidationError, tree: Mapping[str, Any]) -> list[str]:
+def explain(error: ValidationError, tree: Mapping[str, Any], section: str = "") -> list[str]:
     """One line per fault: the path, what was expected, the value.
 
     Args:
         tree: what was validated.
+        section: the path of what was validated.
     """
     lines: list[str] = []
     for fault in error.errors():
-        path = ".".join(_without_tags(fault["loc"], tree))
+        path = ".".join([*([section] if section else []), *_without_tags(fault["loc"], tree)])
         kind, context, shown = fault["type"], fault.get("ctx", {}), fault["input"]
         if kind == "union_tag_invalid":
             valid = str(context["expected_tags"]).replace("'", "").split(", ")

@@ -108,7 +108,7 @@ def resolve_section(cls: type[_Section], layers: Iterable[Layer], path: str) -> 
     try:
         return cls.model_validate(tree)
     except ValidationError as error:
-        raise UserError("\n".join(f"{path}.{fault}" for fault in explain(error, tree))) from error
+        raise UserError("\n".join(explain(error, tree, path))) from error
 
 
 def with_overrides(config: ExperimentConfig, overrides: Mapping[str, Any]) -> ExperimentConfig:
