@@ -39,10 +39,17 @@ from wm.config.worlds import (
     CustomWorldConfig,
     LinearWorldConfig,
     PointMazeWorldConfig,
+    PushTWorldConfig,
     WallWorldConfig,
     WorldConfig,
 )
-from wm.contracts import Encoder, Planner, Policy, ResizableEncoder, World
+from wm.contracts import (
+    Encoder,
+    Planner,
+    Policy,
+    ResizableEncoder,
+    World,
+)
 from wm.data.dataset import Dataset
 from wm.data.normalization import DataStatistics
 from wm.encoders.custom import custom_encoder
@@ -123,6 +130,10 @@ def build_world(config: WorldConfig) -> World:
             from wm.envs.point_maze import PointMazeWorld
 
             return PointMazeWorld(config)
+        case PushTWorldConfig():
+            from wm.envs.pusht import PushTWorld  # pymunk and pygame are an extra, and chatter
+
+            return PushTWorld(config)
         case _:
             assert_never(config)
 

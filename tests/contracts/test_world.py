@@ -8,10 +8,18 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from wm.config.worlds import LinearWorldConfig, PointMazeWorldConfig, WallWorldConfig
-from wm.contracts import World
+from wm.config.worlds import (
+    LinearWorldConfig,
+    PointMazeWorldConfig,
+    PushTWorldConfig,
+    WallWorldConfig,
+)
+from wm.contracts import (
+    World,
+)
 from wm.envs.linear import LinearWorld
 from wm.envs.point_maze import PointMazeWorld
+from wm.envs.pusht import PushTWorld
 from wm.envs.wall import WallWorld
 
 
@@ -35,6 +43,8 @@ WORLDS: dict[str, Sample] = {
     "point_maze_umaze": Sample(lambda: PointMazeWorld(PointMazeWorldConfig(frame_size=48))),
     "point_maze_medium": Sample(lambda: PointMazeWorld(PointMazeWorldConfig(frame_size=48, layout="medium"))),
     "point_maze_random": Sample(lambda: PointMazeWorld(PointMazeWorldConfig(frame_size=48, layout="random"))),
+    "pusht": Sample(lambda: PushTWorld(PushTWorldConfig(frame_size=84))),
+    "pusht_shapes": Sample(lambda: PushTWorld(PushTWorldConfig(frame_size=48, shape=("L", "plus"), with_target=False))),
 }
 
 

@@ -17,6 +17,7 @@ from tests.golden.models import check_embed, check_encode, check_predictor, chec
 from tests.golden.planners import check_cem, check_gradient, check_objective
 from tests.golden.worlds import check_metrics_success, check_wall, check_wall_edge
 from tests.golden.worlds_maze import check_point_maze
+from tests.golden.worlds_pusht import check_pusht, check_pusht_shapes
 
 # By the case's name, or by the longest beginning of it: another set may hold predictor_hist5 or rollout_concat1_hist2.
 CHECKS: dict[str, Check] = {
@@ -38,6 +39,8 @@ CHECKS: dict[str, Check] = {
     "wall_random": check_wall,
     "wall_edge": check_wall_edge,
     "point_maze_umaze": check_point_maze,
+    "pusht": check_pusht,
+    "pusht_shapes": check_pusht_shapes,
 }
 
 

@@ -65,6 +65,24 @@ class PointMazeWorldConfig(_World):
     shift: PointMazeShift = "none"
 
 
+PushTShape = Literal["T", "L", "Z", "square", "I", "small_tee", "plus"]
+
+
+class PushTWorldConfig(_World):
+    """The Push-T of DINO-WM: a round pusher, a block, and a green place that is only drawn.
+
+    Args:
+        shape: the block's; with a list, every episode's layout draws one of it.
+        with_target: whether the green place is drawn.
+    """
+
+    kind: Literal["pusht"] = "pusht"
+    shape: PushTShape | Annotated[tuple[PushTShape, ...], Field(min_length=1)] = "T"
+    with_target: bool = True
+    shift: Literal["none", "light", "colours", "background", "agent_size"] = "none"
+
+
 WorldConfig = Annotated[
-    WallWorldConfig | LinearWorldConfig | PointMazeWorldConfig | CustomWorldConfig, Field(discriminator="kind")
+    WallWorldConfig | LinearWorldConfig | PointMazeWorldConfig | PushTWorldConfig | CustomWorldConfig,
+    Field(discriminator="kind"),
 ]
