@@ -112,6 +112,11 @@ class PushTWorld:
         return self._state[[0, 1, 5, 6]]
 
     @property
+    def agent_radius(self) -> float:
+        """The pusher's, pixels."""
+        return self._agent_radius
+
+    @property
     def bodies(self) -> Bodies:
         """All ten numbers of the simulator: with the block's velocities, and the angle with its turns."""
         return self._simulator.bodies
