@@ -19,7 +19,8 @@ AT_START_PX = 3.0  # how near the pusher must be to where a push starts
 PX_PER_RADIAN = 57.0  # the success rule's 20 pixels weigh as much as its 20 degrees
 NEAR, STILL_NEAR = 7.0, 15.0  # pixels of error at which the block has arrived, and up to which it counts as being there
 PX_PER_STEP = 0.15  # what a plan may gain in error for one more step
-FIRST_PUSHES, FIRST_BEST = 250, 150  # of the table, that two-push plans begin with: spread over it, and the best ones
+FIRST_SPREAD, FIRST_BEST = 120, 60  # pushes that two-push plans begin with: spread over the table, and the best of it
+SECOND_SLANTS, SECOND_RECORDED = (0.0,), 10  # they end with coarser ones: these are planned again when they are due
 AGENT_ROOM = (-45.0, 557.0)  # pixels: the pusher may leave the picture to get behind the block, but not by more
 
 
@@ -131,9 +132,7 @@ def pose_error(poses: Float[np.ndarray, "*n 3"], goal: Float[np.ndarray, " 3"]) 
     return np.sqrt(apart[..., 0] ** 2 + apart[..., 1] ** 2 + (PX_PER_RADIAN * turn) ** 2)
 
 
-def plan_push(
-    world: PushTWorld, state: Float[np.ndarray, " 7"], goal: Float[np.ndarray, " 7"]
-) -> PushTable | None:
+def plan_push(world: PushTWorld, state: Float[np.ndarray, " 7"], goal: Float[np.ndarray, " 7"]) -> PushTable | None:
     """The first of one or two pushes that bring the block nearest to the goal; None if none brings it nearer."""
     shape = shape_of_number(world.layout["shape"])
     table, pose = push_table(shape, world.agent_radius), state[2:5]
@@ -155,19 +154,20 @@ def plan_push(
     value = np.maximum(error, NEAR / 2) + PX_PER_STEP * steps
     best, best_value = int(value.argmin()), float(value.min())
 
-    spread = np.linspace(0, fine.size - 1, FIRST_PUSHES).astype(int)
+    spread = np.linspace(0, fine.size - 1, FIRST_SPREAD).astype(int)
     first = np.unique(np.concatenate([spread, value.argsort()[:FIRST_BEST]]))
     ends = starts[first] + table.length[first, None] * turned(table.heading[first], pose[2])
-    follow = push_table(shape, world.agent_radius)
+    follow = push_table(shape, world.agent_radius, SECOND_SLANTS, SECOND_RECORDED)
     twice = compose(once[first, None], follow.moved[None])
     again = once[first, None, :2] + turned(follow.start[None], once[first, 2:])
     steps_2 = np.linalg.norm(again - ends[:, None], axis=-1) / TRAVEL_PX + follow.length / PUSH_PX
     value_2 = np.maximum(pose_error(twice, goal[2:5]), NEAR / 2) + PX_PER_STEP * (steps[first, None] + steps_2)
-    ranked = value_2.ravel().argsort()[:500]
-    i, j = np.unravel_index(ranked, value_2.shape)
+    i, j = np.nonzero(value_2 < best_value)
     kept = np.flatnonzero(possible(twice[i, j], again[i, j]))
-    if kept.size and value_2[i[kept[0]], j[kept[0]]] < best_value:
-        best, best_value = int(first[i[kept[0]]]), float(value_2[i[kept[0]], j[kept[0]]])
+    if kept.size:
+        i, j = i[kept], j[kept]
+        chosen = int(value_2[i, j].argmin())
+        best, best_value = int(first[i[chosen]]), float(value_2[i[chosen], j[chosen]])
     return table.take(np.array([best])) if best_value < pose_error(pose, goal[2:5]) else None
 
 

@@ -91,5 +91,3 @@ def _away(
     angles = np.linspace(0, 2 * np.pi, 24, endpoint=False)
     around = start + (radius / 2) * np.stack([np.cos(angles), np.sin(angles)], axis=1)
     return around[block.clearance(pose, around).argmax()]
-
-

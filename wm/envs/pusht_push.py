@@ -22,7 +22,7 @@ from wm.envs.pusht_shapes import BLOCKS, Block
 
 CONTACT_SPACING = 7.0  # pixels along the outline
 GAP = 5.0  # pixels between pusher and block where a push starts
-SLANTS = np.radians([-30.0, 0.0, 30.0])  # of the way against the inward normal
+SLANTS = (-30.0, 0.0, 30.0)  # degrees, of the way against the inward normal
 LONGEST, RECORDED = 100, 4  # pixels of way; one entry every so many
 
 Poses = Float[np.ndarray, "*n 3"]  # x, y, angle
@@ -63,7 +63,9 @@ def turned(vectors: Float[np.ndarray, "*n 2"], angles: Float[np.ndarray, "*m"]) 
 
 
 @lru_cache(maxsize=32)
-def push_table(shape: PushTShape, radius: float) -> PushTable:
+def push_table(
+    shape: PushTShape, radius: float, slants: tuple[float, ...] = SLANTS, recorded: int = RECORDED
+) -> PushTable:
     """All pushes that a pusher of some radius can start without overlap and that move the block."""
     block = BLOCKS[shape]
     contacts, normals = _outline(block)
@@ -72,12 +74,12 @@ def push_table(shape: PushTShape, radius: float) -> PushTable:
     free = block.clearance(origin, start) > radius + GAP - 0.5
     start, normals = start[free], normals[free]
 
-    start = np.repeat(start, len(SLANTS), axis=0)
-    heading = turned(-np.repeat(normals, len(SLANTS), axis=0), np.tile(SLANTS, len(normals)))
+    start = np.repeat(start, len(slants), axis=0)
+    heading = turned(-np.repeat(normals, len(slants), axis=0), np.tile(np.radians(slants), len(normals)))
     pose, lengths, poses = np.zeros((len(start), 3)), [], []
     for length in range(1, LONGEST + 1):
         pose = _make_room(block, pose, start + length * heading, radius)
-        if length % RECORDED == 0:
+        if length % recorded == 0:
             lengths.append(length)
             poses.append(pose)
     table = PushTable(
