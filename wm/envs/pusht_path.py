@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 
 import numpy as np
 from jaxtyping import Float
@@ -24,18 +25,16 @@ def next_place(
 
     Where there is no such way (the pusher is wedged in), the place straight away from the block.
     """
+    ends = np.stack([start, end])
+    if _in_sight(block, pose, radius, start, end, block.clearance(pose, ends).min()):
+        return end
     corners = _corner_places(block, pose, radius)
-    clear = block.clearance(pose, corners) >= radius + MARGIN
-    places = np.stack([start, end, *corners[clear]])
+    places = np.concatenate([ends, corners[block.clearance(pose, corners) >= radius + MARGIN]])
     clearance = block.clearance(pose, places)
-    count = len(places)
-    length = np.full((count, count), np.inf)
-    for i in range(count):
-        for j in range(i + 1, count):
-            if _in_sight(block, pose, radius, places[i], places[j], min(clearance[i], clearance[j])):
-                length[i, j] = length[j, i] = np.linalg.norm(places[i] - places[j])
-        if i == 0 and np.isfinite(length[0, 1]):
-            return end
+    length = np.full((len(places), len(places)), np.inf)
+    for i, j in combinations(range(len(places)), 2):
+        if _in_sight(block, pose, radius, places[i], places[j], min(clearance[i], clearance[j])):
+            length[i, j] = length[j, i] = np.linalg.norm(places[i] - places[j])
     way = _shortest(length)
     if way is None:
         return _away(block, pose, radius, start)
@@ -45,8 +44,10 @@ def next_place(
 def _corner_places(block: Block, pose: Float[np.ndarray, " 3"], radius: float) -> Float[np.ndarray, "n 2"]:
     """Where the pusher's centre rounds each part's corners."""
     out = radius + CORNER_MARGIN
-    grown = [part._replace(left=part.left - out, right=part.right + out, top=part.top - out, bottom=part.bottom + out)
-             for part in block.parts]  # fmt: skip
+    grown = [
+        part._replace(left=part.left - out, right=part.right + out, top=part.top - out, bottom=part.bottom + out)
+        for part in block.parts
+    ]
     return block._replace(parts=tuple(grown)).corners_at(pose).reshape(-1, 2)
 
 
