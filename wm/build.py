@@ -169,6 +169,7 @@ EXPERTS: dict[str, str] = {
     "wall": "wm.envs.wall_expert:WallExpert",
     "linear": "wm.envs.linear_expert:LinearExpert",
     "point_maze": "wm.envs.point_maze_expert:PointMazeExpert",
+    "pusht": "wm.envs.pusht_expert:PushTExpert",
 }
 
 
