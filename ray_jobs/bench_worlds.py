@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -60,20 +62,35 @@ def show(names: list[str], seconds: float, console: Console) -> None:
 
 
 def measure(name: str, seconds: float) -> Speed:
-    """One world; a Ray cluster must be there. Its own processes do the work, and end with it."""
-    config = config_of(world_kinds(), name, {"frame_size": FRAME_SIZE}, "world", "WORLDS: unknown world")
-    policy = "expert" if name in EXPERTS else "random"
-    make: Any = ray.remote(Measured).options(num_cpus=1, scheduling_strategy="DEFAULT").remote
-    actors = [make(config, policy) for _ in range(PROCESSES)]
-    try:
-        steps_s: Any = ray.get(actors[0].steps_a_second.remote(seconds))
-        frames_s: Any = ray.get(actors[0].frames_a_second.remote(seconds))
+    """One world; a Ray cluster must be there. Processes of its own do the work, and end with it."""
+    config, policy = _parts(name)
+    with _processes(config, policy, 1) as (actor,):
+        steps_s: Any = ray.get(actor.steps_a_second.remote(seconds))
+        frames_s: Any = ray.get(actor.frames_a_second.remote(seconds))
+    return Speed(name, steps_s, frames_s, 60 * pace(name, seconds, PROCESSES), policy)
+
+
+def pace(name: str, seconds: float, processes: int) -> float:
+    """Recorded episodes a second of some processes together; a Ray cluster must be there."""
+    with _processes(*_parts(name), processes) as actors:
         ray.get([actor.ready.remote() for actor in actors])
-        paces = ray.get([actor.episodes_a_second.remote(seconds, seed) for seed, actor in enumerate(actors)])
+        return sum(ray.get([actor.episodes_a_second.remote(seconds, seed) for seed, actor in enumerate(actors)]))
+
+
+def _parts(name: str) -> tuple[WorldConfig, str]:
+    config = config_of(world_kinds(), name, {"frame_size": FRAME_SIZE}, "world", "WORLDS: unknown world")
+    return config, "expert" if name in EXPERTS else "random"
+
+
+@contextmanager
+def _processes(config: WorldConfig, policy: str, count: int) -> Iterator[list[Any]]:
+    make: Any = ray.remote(Measured).options(num_cpus=1, scheduling_strategy="DEFAULT").remote
+    actors = [make(config, policy) for _ in range(count)]
+    try:
+        yield actors
     finally:
         for actor in actors:
             ray.kill(actor)
-    return Speed(name, steps_s, frames_s, 60 * sum(paces), policy)
 
 
 class Measured:

@@ -16,7 +16,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from tests.benchmarks import predictors, sweeps
+from tests.benchmarks import predictors, sweeps, worlds
 from tests.benchmarks.row import Row
 from wm.config.model import DinoWmConfig, NoProprio, PredictorConfig
 from wm.config.plan import CemConfig, ObjectiveConfig
@@ -130,7 +130,13 @@ def ray_stream() -> Row:
 
 
 _ONE = (planning_encode_once, token_store, ray_stream)
-_SEVERAL = (predictors.training_step, sweeps.trial_start, sweeps.mlflow_rows, sweeps.control_plane_memory)
+_SEVERAL = (
+    predictors.training_step,
+    sweeps.trial_start,
+    sweeps.mlflow_rows,
+    sweeps.control_plane_memory,
+    worlds.worlds,
+)
 BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     **{work.__name__: lambda work=work: [work()] for work in _ONE},
     **{work.__name__: work for work in _SEVERAL},
