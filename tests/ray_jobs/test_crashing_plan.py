@@ -27,13 +27,13 @@ def test_a_dead_simulator_fails_its_problem(tmp_path: Path, ray_cluster: Any) ->
         "config.beyond": 32.0,
         "config.spared_pid": os.getpid(),  # it also draws the problems, here
     }
-    given = [f"storage.root={tmp_path / 'home'}", "plan.episodes=6", "plan.max_iterations=1"]
+    given = [f"storage.root={tmp_path / 'home'}", "plan.episodes=4", "plan.max_iterations=1"]
     given += [f"plan.world.{name}={value}" for name, value in world.items()]
     given += ["resources.planning_actors=2"]
     (outcomes,) = plan_checkpoint(run.folder.path, given, tmp_path / "out", Narrator(Console(quiet=True))).values()
-    assert len(outcomes) == 6
+    assert len(outcomes) == 4
     died = [outcome for outcome in outcomes if outcome.failure is not None]
-    assert 0 < len(died) < 6
+    assert 0 < len(died) < 4
     assert all(outcome.failure.startswith("its process died: ") for outcome in died)  # type: ignore[union-attr]
     for outcome in outcomes:
         if outcome.failure is None:

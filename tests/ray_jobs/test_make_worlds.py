@@ -26,7 +26,10 @@ from wm.envs.demonstrations import record_episode
 
 ROOT = Path(__file__).parents[2]
 WALL: dict[str, Any] = {"episodes": 4, "steps": 8, "frame_size": 20, "layout": "random"}
-CRASHING = ("world.target=tests.ray_jobs.crashing_world:CrashingWorld", "world.config.beyond=40")
+CRASHING = (
+    "world.target=tests.ray_jobs.crashing_world:CrashingWorld",
+    "world.config.beyond=53.5",
+)  # one of the first six starts
 CUSTOM: dict[str, Any] = {"episodes": 6, "steps": 8, "frame_size": 20, "format": "wall_single"}
 
 MAZELIKE = ["world.target=tests.ray_jobs.mazelike_world:MazelikeWorld"]
@@ -91,7 +94,7 @@ def test_a_world_that_raises_costs_a_draw(tmp_path: Path) -> None:
     given = {**CUSTOM, "overrides": [*CRASHING, "world.config.dies=false"]}
     made = make_data("custom", tmp_path, **given, actors=0)
     record = summary(tmp_path)
-    assert 0 < len(record["failures"]) < 12
+    assert len(record["failures"]) == 1
     assert all(failure["reason"] == "RuntimeError: the solver did not converge" for failure in record["failures"])
     draws = [episode["draw"] for episode in record["episodes"]]
     assert all(draw % 6 == index for index, draw in enumerate(draws))
@@ -99,7 +102,7 @@ def test_a_world_that_raises_costs_a_draw(tmp_path: Path) -> None:
     assert any("draws failed and were replaced" in note for note in made.notes)
     source = wall_source(tmp_path)
     assert len(source) == 6
-    assert (source.states[:, 0, 0] <= 40).all()
+    assert (source.states[:, 0, 0] <= 53.5).all()
 
 
 def test_a_world_that_always_raises_ends_the_job(tmp_path: Path) -> None:
@@ -153,9 +156,9 @@ def test_an_episode_that_hangs_is_replaced(tmp_path: Path, ray_cluster: Any, mon
 
     monkeypatch.setattr(making, "Recorder", Slow)
     job = record_job("wall", tmp_path, **WALL)
-    record_on_actors(job, [0, 1, 2, 3], 2, lambda index: None, timeout_s=60)
+    record_on_actors(job, [0, 1, 2, 3], 2, lambda index: None, timeout_s=40)
     assert job.staged().missing() == []
-    assert job.staged().record(1)["failures"] == [{"draw": 1, "reason": "took more than 60 s"}]
+    assert job.staged().record(1)["failures"] == [{"draw": 1, "reason": "took more than 40 s"}]
     assert job.staged().record(1)["draw"] == 5
 
 
