@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from wm.config.base import Config, NonNegativeInt, PositiveInt
 
@@ -68,16 +68,26 @@ class PointMazeWorldConfig(_World):
 PushTShape = Literal["T", "L", "Z", "square", "I", "small_tee", "plus"]
 
 
+def _listed(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
+
+
+def _not_empty(shapes: tuple[PushTShape, ...]) -> tuple[PushTShape, ...]:
+    if not shapes:
+        raise ValueError("expected at least one shape")
+    return shapes
+
+
 class PushTWorldConfig(_World):
     """The Push-T of DINO-WM: a round pusher, a block, and a green place that is only drawn.
 
     Args:
-        shape: the block's; with a list, every episode's layout draws one of it.
+        shape: the block's, or a list: every episode's layout then draws one of it. A bare name is a list of one.
         with_target: whether the green place is drawn.
     """
 
     kind: Literal["pusht"] = "pusht"
-    shape: PushTShape | Annotated[tuple[PushTShape, ...], Field(min_length=1)] = "T"
+    shape: Annotated[tuple[PushTShape, ...], BeforeValidator(_listed), AfterValidator(_not_empty)] = ("T",)
     with_target: bool = True
     shift: Literal["none", "light", "colours", "background", "agent_size"] = "none"
 

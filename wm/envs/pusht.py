@@ -89,7 +89,7 @@ class PushTWorld:
     def __init__(self, config: PushTWorldConfig) -> None:
         self.frame_size: int = config.frame_size
         self.action_low, self.action_high = np.full(2, -ACTION_LIMIT), np.full(2, ACTION_LIMIT)
-        self._shapes: tuple[PushTShape, ...] = config.shape if isinstance(config.shape, tuple) else (config.shape,)
+        self._shapes = config.shape
         self._renderer = PushTRenderer(config.frame_size, config.with_target, config.shift)
         self._agent_radius = agent_radius(config.shift)
         self._simulators: dict[PushTShape, PushTSimulator] = {}

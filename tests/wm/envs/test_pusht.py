@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import math
 
 import numpy as np
+import psutil
 import pytest
 from pydantic import ValidationError
 
@@ -171,6 +173,7 @@ def test_shapes_move_differently() -> None:
 
 
 def test_the_config_refuses_what_there_is_not() -> None:
+    assert PushTWorldConfig(shape="Z") == PushTWorldConfig(shape=("Z",))
     for settings in ({"shape": "X"}, {"shape": ()}, {"shape": ("T", "X")}, {"shift": "camera"}):
         with pytest.raises(ValidationError):
             PushTWorldConfig(**settings)
@@ -248,8 +251,6 @@ def test_the_green_place_can_be_left_out() -> None:
 
 @pytest.mark.slow
 def test_no_leak_and_no_garbage_in_a_thousand_resets_and_ten_thousand_steps() -> None:
-    import psutil
-
     world, rng = make_pusht(frame_size=64), np.random.default_rng(0)
     process, grown = psutil.Process(), []
     for _ in range(5):
@@ -260,5 +261,6 @@ def test_no_leak_and_no_garbage_in_a_thousand_resets_and_ten_thousand_steps() ->
             frame = world.render()
             assert frame.std() > 5
             assert np.isfinite(world.state).all()
+        gc.collect()  # pymunk's spaces and bodies hold each other
         grown.append(process.memory_info().rss)
-    assert grown[-1] - grown[0] < 8e6
+    assert grown[-1] - grown[1] < 2e6
