@@ -50,6 +50,14 @@ from wm.contracts import (
     ResizableEncoder,
     World,
 )
+    CanWorldConfig,
+    LiftWorldConfig,
+    LinearWorldConfig,
+    SquareWorldConfig,
+    StackWorldConfig,
+    WallWorldConfig,
+    WorldConfig,
+)
 from wm.data.dataset import Dataset
 from wm.data.normalization import DataStatistics
 from wm.encoders.custom import custom_encoder
@@ -134,6 +142,10 @@ def build_world(config: WorldConfig) -> World:
             from wm.envs.pusht import PushTWorld  # pymunk and pygame are an extra, and chatter
 
             return PushTWorld(config)
+        case LiftWorldConfig() | CanWorldConfig() | SquareWorldConfig() | StackWorldConfig():
+            from wm.envs.robosuite_world import RobosuiteWorld
+
+            return RobosuiteWorld(config)
         case _:
             assert_never(config)
 

@@ -8,10 +8,15 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
+from wm.build import build_world
 from wm.config.worlds import (
+    CanWorldConfig,
+    LiftWorldConfig,
     LinearWorldConfig,
     PointMazeWorldConfig,
     PushTWorldConfig,
+    SquareWorldConfig,
+    StackWorldConfig,
     WallWorldConfig,
 )
 from wm.contracts import (
@@ -45,6 +50,11 @@ WORLDS: dict[str, Sample] = {
     "point_maze_random": Sample(lambda: PointMazeWorld(PointMazeWorldConfig(frame_size=48, layout="random"))),
     "pusht": Sample(lambda: PushTWorld(PushTWorldConfig(frame_size=84))),
     "pusht_shapes": Sample(lambda: PushTWorld(PushTWorldConfig(frame_size=48, shape=("L", "plus"), with_target=False))),
+    "lift": Sample(lambda: build_world(LiftWorldConfig(frame_size=64))),
+    "lift_joint": Sample(lambda: build_world(LiftWorldConfig(frame_size=64, control="joint"))),
+    "can": Sample(lambda: build_world(CanWorldConfig(frame_size=64))),
+    "square": Sample(lambda: build_world(SquareWorldConfig(frame_size=64))),
+    "stack": Sample(lambda: build_world(StackWorldConfig(frame_size=64))),
 }
 
 

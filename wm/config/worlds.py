@@ -93,6 +93,14 @@ class PushTWorldConfig(_World):
 
 
 WorldConfig = Annotated[
-    WallWorldConfig | LinearWorldConfig | PointMazeWorldConfig | PushTWorldConfig | CustomWorldConfig,
+    WallWorldConfig
+    | LinearWorldConfig
+    | PointMazeWorldConfig
+    | PushTWorldConfig
+    | LiftWorldConfig
+    | CanWorldConfig
+    | SquareWorldConfig
+    | StackWorldConfig
+    | CustomWorldConfig,
     Field(discriminator="kind"),
 ]
