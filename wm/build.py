@@ -36,28 +36,18 @@ from wm.config.policies import (
 from wm.config.target import call_target
 from wm.config.terms import CustomTerm
 from wm.config.worlds import (
+    CanWorldConfig,
     CustomWorldConfig,
+    LiftWorldConfig,
     LinearWorldConfig,
     PointMazeWorldConfig,
     PushTWorldConfig,
-    WallWorldConfig,
-    WorldConfig,
-)
-from wm.contracts import (
-    Encoder,
-    Planner,
-    Policy,
-    ResizableEncoder,
-    World,
-)
-    CanWorldConfig,
-    LiftWorldConfig,
-    LinearWorldConfig,
     SquareWorldConfig,
     StackWorldConfig,
     WallWorldConfig,
     WorldConfig,
 )
+from wm.contracts import Encoder, Planner, Policy, ResizableEncoder, World
 from wm.data.dataset import Dataset
 from wm.data.normalization import DataStatistics
 from wm.encoders.custom import custom_encoder
@@ -182,6 +172,10 @@ EXPERTS: dict[str, str] = {
     "linear": "wm.envs.linear_expert:LinearExpert",
     "point_maze": "wm.envs.point_maze_expert:PointMazeExpert",
     "pusht": "wm.envs.pusht_expert:PushTExpert",
+    "lift": "wm.envs.robosuite_expert:RobosuiteExpert",
+    "can": "wm.envs.robosuite_expert:RobosuiteExpert",
+    "square": "wm.envs.robosuite_expert:RobosuiteExpert",
+    "stack": "wm.envs.robosuite_expert:RobosuiteExpert",
 }
 
 

@@ -38,22 +38,6 @@ class LinearWorldConfig(_World):
     seed: NonNegativeInt = 0
 
 
-class CustomWorldConfig(_World):
-    """A world from outside this repository that obeys `wm.contracts.World`.
-
-    Args:
-        target: `package.module:Name`; Name is called with `frame_size` and with `config` as keyword arguments.
-        config: plain values.
-        expert: `package.module:Name` of a class that obeys `wm.contracts.Policy`, called without arguments; None where the world
-            has no script.
-    """
-
-    kind: Literal["custom"] = "custom"
-    target: Annotated[str, Field(min_length=1)]
-    config: dict[str, Any] = {}
-    expert: str | None = None
-
-
 PointMazeShift = Literal["none", "light", "colours", "background", "camera", "agent_size"]
 
 
@@ -90,6 +74,64 @@ class PushTWorldConfig(_World):
     shape: Annotated[tuple[PushTShape, ...], BeforeValidator(_listed), AfterValidator(_not_empty)] = ("T",)
     with_target: bool = True
     shift: Literal["none", "light", "colours", "background", "agent_size"] = "none"
+
+
+class _RobosuiteWorld(_World):
+    """A robosuite manipulation task with a Panda; one class of these for each task.
+
+    Args:
+        camera: robosuite's name of the view.
+        control: `osc_pose` takes 7-D delta poses, as robosuite's demonstrations; `joint` takes 9-D joint and finger targets,
+            as the Franka cube-stack log.
+        shift: there is no agent_size, since the arm is one.
+    """
+
+    camera: Literal["agentview", "frontview", "birdview", "robot0_eye_in_hand"] = "agentview"
+    control: Literal["osc_pose", "joint"] = "osc_pose"
+    shift: Literal["none", "light", "colours", "background", "camera"] = "none"
+
+
+class LiftWorldConfig(_RobosuiteWorld):
+    """Pick up the cube."""
+
+    kind: Literal["lift"] = "lift"
+
+
+class CanWorldConfig(_RobosuiteWorld):
+    """Move the can from one bin to its quarter of the other."""
+
+    kind: Literal["can"] = "can"
+
+
+class SquareWorldConfig(_RobosuiteWorld):
+    """Put the square nut on the square peg."""
+
+    kind: Literal["square"] = "square"
+
+
+class StackWorldConfig(_RobosuiteWorld):
+    """Put the small cube on the large one."""
+
+    kind: Literal["stack"] = "stack"
+
+
+RobosuiteWorldConfig = LiftWorldConfig | CanWorldConfig | SquareWorldConfig | StackWorldConfig
+
+
+class CustomWorldConfig(_World):
+    """A world from outside this repository that obeys `wm.contracts.World`.
+
+    Args:
+        target: `package.module:Name`; Name is called with `frame_size` and with `config` as keyword arguments.
+        config: plain values.
+        expert: `package.module:Name` of a class that obeys `wm.contracts.Policy`, called without arguments; None where the world
+            has no script.
+    """
+
+    kind: Literal["custom"] = "custom"
+    target: Annotated[str, Field(min_length=1)]
+    config: dict[str, Any] = {}
+    expert: str | None = None
 
 
 WorldConfig = Annotated[
