@@ -14,9 +14,9 @@ import torch
 
 from tests.wm.data.samples import config, inputs, same, trained, user_error, wall_folder, wall_source
 from wm.build import build_dataset, build_encoder, build_model, build_planner, build_world, load, plan
+from wm.config.catalogue import world_kinds
 from wm.config.encoder import TinyEncoderConfig
 from wm.config.plan import CemConfig, GradientConfig, MppiConfig, RandomConfig
-from wm.config.worlds import LinearWorldConfig, WallWorldConfig
 from wm.contracts import Encoder, Planner, World
 from wm.training.checkpoint import find_checkpoint, load_checkpoint
 from wm.training.reporter import NullReporter
@@ -38,11 +38,12 @@ def test_every_planner_config_has_its_planner(kind: type) -> None:
     assert isinstance(build_planner(kind(horizon=3), 4), Planner)
 
 
-@pytest.mark.parametrize("given", [WallWorldConfig(frame_size=28), LinearWorldConfig(frame_size=28)])
-def test_every_world_config_has_its_world(given: WallWorldConfig | LinearWorldConfig) -> None:
-    world = build_world(given)
+@pytest.mark.parametrize("kind", [kind for kind in world_kinds() if kind != "custom"])
+def test_every_world_config_has_its_world(kind: str) -> None:
+    world = build_world(world_kinds()[kind](frame_size=28))  # type: ignore[arg-type,call-arg]
     assert isinstance(world, World)
-    assert world.name == given.kind
+    assert world.name == kind
+    world.close()
 
 
 def test_the_tiny_encoder_is_an_encoder_with_a_fingerprint_of_its_own() -> None:
