@@ -216,7 +216,7 @@ def record_job(
         fps=FPS.get(world, OTHER_FPS),
         task=task or built.name.replace("_", " "),
         workspace=workspace,
-        tells_simulator_states=isinstance(built, SimulatorStates),
+        env_info=dict(built.env_info) if isinstance(built, SimulatorStates) else None,
         has_particles=isinstance(built, Particles),
     )
     built.close()

@@ -43,7 +43,7 @@ class RecordedEpisode:
         met: bool (T,), whether the task counted as done in each state; None without a goal and without a task.
         views: further cameras by name, uint8 (T, H, W, 3), synchronous with `frames`.
         flat_states: float64 (T, X), the simulator's own, where the world tells it.
-        model_xml: the simulator's model, where the world tells it.
+        model_file: the simulator's model as XML, where the world tells it.
         particles: float32 (T, P, 3), where the world is made of particles.
     """
 
@@ -56,7 +56,7 @@ class RecordedEpisode:
     met: np.ndarray | None = None
     views: Mapping[str, np.ndarray] = field(default_factory=dict[str, np.ndarray])
     flat_states: np.ndarray | None = None
-    model_xml: str | None = None
+    model_file: str | None = None
     particles: np.ndarray | None = None
 
     @property

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Protocol, runtime_checkable
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -22,12 +22,21 @@ class BatchRenderer(Protocol):
 
 @runtime_checkable
 class SimulatorStates(Protocol):
-    """A world whose state vector leaves out what its simulator needs to be restored."""
+    """A world whose state vector leaves out what its simulator needs to be restored, as robosuite's demonstrations keep it."""
 
-    model_xml: str
-
+    @property
     def flat_state(self) -> np.ndarray:
         """The simulator's own state (X,), float64."""
+        ...
+
+    @property
+    def model_file(self) -> str:
+        """The simulator's model, XML."""
+        ...
+
+    @property
+    def env_info(self) -> Mapping[str, Any]:
+        """What makes the simulator again, as JSON can hold it."""
         ...
 
 
@@ -111,7 +120,7 @@ def record_episode(
         if batch_renderer is None:
             frames.append(world.render())
         if told is not None:
-            flat_states.append(told.flat_state())
+            flat_states.append(told.flat_state)
         if particle_world is not None:
             particles.append(particle_world.particles)
         if cameras is not None:
@@ -131,7 +140,7 @@ def record_episode(
         met=_met(world, states, goal),
         views={name: np.stack(seen) for name, seen in views.items()},
         flat_states=np.stack(flat_states).astype(np.float64) if flat_states else None,
-        model_xml=None if told is None else told.model_xml,
+        model_file=None if told is None else told.model_file,
         particles=np.stack(particles).astype(np.float32) if particles else None,
     )
 

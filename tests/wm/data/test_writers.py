@@ -45,7 +45,7 @@ def facts(layout: str, episodes: int = 3, size: int = 64) -> DatasetFacts:
         fps=20,
         task="put the can away",
         workspace=7,
-        tells_simulator_states=layout == "robosuite",
+        env_info={"env_name": "PickPlaceCan", "robots": "Panda"} if layout == "robosuite" else None,
     )
 
 
@@ -151,14 +151,16 @@ def test_robosuite(tmp_path: Path) -> None:
     flat = np.random.default_rng(9).normal(size=(T, 71))
     views = {"robot0_eye_in_hand": np.full((T, 64, 64, 3), 9, np.uint8)}
     met = np.arange(T) >= 4
-    more = {"flat_states": flat, "model_xml": "<mujoco model='µ'/>", "views": views, "met": met}
+    more = {"flat_states": flat, "model_file": "<mujoco model='µ'/>", "views": views, "met": met}
     recorded = written("robosuite", tmp_path, **more)
     with h5py.File(tmp_path / "demo.hdf5") as file:
         data: Any = file["data"]
         assert sorted(data) == ["demo_1", "demo_2", "demo_3"]
         assert data.attrs["env"] == "PickPlaceCan"
-        assert json.loads(data.attrs["env_args"])["env_name"] == "PickPlaceCan"
-        assert json.loads(data.attrs["env_info"])["wm_world"]["kind"] == "can"
+        assert json.loads(data.attrs["env_info"]) == {"env_name": "PickPlaceCan", "robots": "Panda"}
+        env_args = json.loads(data.attrs["env_args"])
+        assert (env_args["env_name"], env_args["type"]) == ("PickPlaceCan", 1)
+        assert env_args["env_kwargs"]["wm_world"]["kind"] == "can"
         assert data.attrs["total"] == 3 * T
         demo = data["demo_2"]
         assert demo.attrs["model_file"] == "<mujoco model='µ'/>"
@@ -213,7 +215,7 @@ def test_lerobot(tmp_path: Path) -> None:
         ("pusht_noise", {"state_names": ("x",)}, "2 actions and 7 state entries"),
         ("wall_single", {"layout_names": ()}, "a wall and a door"),
         ("deformable", {"state_names": ("x", "y")}, "holds particles"),
-        ("robosuite", {"tells_simulator_states": False}, "tells none"),
+        ("robosuite", {"env_info": None}, "tells none"),
         ("lerobot", {"frame_size": 32}, "at least 64"),
     ],
 )
@@ -238,7 +240,7 @@ def test_staged_episodes_come_back_whole(tmp_path: Path) -> None:
         "goal": np.array([1.5, 2.5]),
         "met": np.array([False, True] * 3),
         "flat_states": np.random.default_rng(0).normal(size=(T, 5)),
-        "model_xml": "<a/>",
+        "model_file": "<a/>",
         "particles": np.zeros((T, 2, 3), np.float32),
         "views": {"wrist": np.ones((T, 2, 2, 3), np.uint8)},
     }
@@ -254,7 +256,7 @@ def test_staged_episodes_come_back_whole(tmp_path: Path) -> None:
             value = getattr(recorded, name)
             np.testing.assert_array_equal(getattr(found, name), value)
             assert getattr(found, name).dtype == value.dtype
-        assert (found.layout, found.model_xml) == (recorded.layout, "<a/>")
+        assert (found.layout, found.model_file) == (recorded.layout, "<a/>")
         assert len(found.frames) == (T if keeps else 0)
         assert list(found.views) == (["wrist"] if keeps else [])
         with pytest.raises(IndexError):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 import pytest
 
 from wm.config.worlds import LinearWorldConfig, WallWorldConfig
 from wm.contracts import World
-from wm.envs.demonstrations import BatchRenderer, RecordedEpisode, make_episodes
+from wm.envs.demonstrations import BatchRenderer, RecordedEpisode, make_episodes, record_episode
 from wm.envs.linear import LinearWorld
+from wm.envs.linear_expert import LinearExpert
 from wm.envs.policies import RandomPolicy, WanderPolicy
 from wm.envs.wall import WallWorld
 
@@ -97,3 +100,54 @@ def test_world_without_batch_renderer() -> None:
     (slow,) = make_episodes(one_by_one, RandomPolicy(), num_episodes=1, num_steps=5, seed=0)  # pyright: ignore[reportArgumentType]
     (fast,) = make_episodes(linear(), RandomPolicy(), num_episodes=1, num_steps=5, seed=0)
     assert_same(slow, fast)
+
+
+class Simulated(LinearWorld):
+    """A linear world that tells its simulator's states, and has a second camera, particles and a task of its own."""
+
+    camera_names = ("wrist",)
+    model_file = "<model/>"
+    env_info: ClassVar = {"env_name": "Linear"}
+
+    @property
+    def flat_state(self) -> np.ndarray:
+        return np.concatenate([self.state, 2 * self.state])
+
+    @property
+    def particles(self) -> np.ndarray:
+        return np.outer([1.0, 2.0], [*self.state, 0.0])
+
+    def render_camera(self, name: str) -> np.ndarray:
+        return 255 - self.render()
+
+    def task_success(self, state: np.ndarray) -> bool:
+        return bool(state[0] > 0)
+
+
+def test_what_else_a_world_tells_is_recorded() -> None:
+    world, config = Simulated(LinearWorldConfig(frame_size=16)), LinearWorldConfig(frame_size=16)
+    episode = record_episode(world, LinearExpert(), 30, seed=0, draw=4, all_cameras=True)
+    assert episode.flat_states is not None
+    assert episode.flat_states.dtype == np.float64
+    np.testing.assert_allclose(episode.flat_states[:, :2], episode.states, atol=1e-6)
+    np.testing.assert_array_equal(episode.flat_states[:, 2:], 2 * episode.flat_states[:, :2])
+    assert episode.particles is not None
+    np.testing.assert_allclose(episode.particles[:, 1, :2], 2 * episode.states, atol=1e-6)
+    assert episode.model_file == "<model/>"
+    np.testing.assert_array_equal(episode.views["wrist"], 255 - episode.frames)
+    np.testing.assert_array_equal(episode.met, episode.flat_states[:, 0] > 0)  # the task's own rule, not the goal's
+    # The simulator's states are exact: nothing is rounded before it starts.
+    rng = np.random.default_rng([0, 4])
+    expert, other = LinearExpert(), LinearWorld(config)
+    expert.reset(other, rng)
+    np.testing.assert_array_equal(episode.flat_states[0, :2], other.state)
+    plain = record_episode(LinearWorld(config), LinearExpert(), 30, seed=0, draw=4)
+    assert (plain.flat_states, plain.particles, plain.model_file, plain.views) == (None, None, None, {})
+    assert plain.met is not None
+    assert plain.goal is not None
+    assert plain.success
+    assert plain.final_success
+    np.testing.assert_array_equal(
+        plain.met, [bool(np.linalg.norm(state.astype(np.float64) - plain.goal) < 0.1) for state in plain.states]
+    )
+    assert record_episode(LinearWorld(config), RandomPolicy(), 3, seed=0, draw=0).success is None

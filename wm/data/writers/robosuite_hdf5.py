@@ -23,9 +23,8 @@ from wm.data.atomic import atomic_file
 from wm.data.writers.writer import DatasetFacts
 from wm.types import RecordedEpisode
 
-CONTROL_FREQ = 20
 NUM_JOINTS, NUM_FINGERS = 7, 2
-ENV_NAMES = {"lift": "Lift", "can": "PickPlaceCan", "square": "NutAssemblySquare", "stack": "Stack"}
+ROBOSUITE = 1  # robomimic's number for its kind of environment
 
 
 class RobosuiteWriter:
@@ -42,7 +41,7 @@ class RobosuiteWriter:
 
     def check(self) -> None:
         """Raises UserError for a world that does not tell its simulator's states."""
-        if not self.facts.tells_simulator_states:
+        if self.facts.env_info is None:
             raise UserError(
                 f"--format robosuite: holds a simulator's own states, and world '{self.facts.world}' tells none"
             )
@@ -52,15 +51,10 @@ class RobosuiteWriter:
 
     def finish(self, episodes: Sequence[RecordedEpisode]) -> None:
         """The file."""
-        env = ENV_NAMES.get(self.facts.world, self.facts.world)
-        settings = {
-            "env_name": env,
-            "robots": ["Panda"],
-            "control_freq": CONTROL_FREQ,
-            "camera_heights": self.facts.frame_size,
-            "camera_widths": self.facts.frame_size,
-            "wm_world": dict(self.facts.settings),
-        }
+        side, info = self.facts.frame_size, dict(self.facts.env_info or {})
+        env = str(info.get("env_name", self.facts.world))
+        pictures = {"camera_heights": side, "camera_widths": side, "wm_world": dict(self.facts.settings)}
+        env_args = {"env_name": env, "type": ROBOSUITE, "env_kwargs": {**info, **pictures}}
         with atomic_file(self.folder / self.marker) as partial, h5py.File(partial, "w") as file:
             data = file.create_group("data")
             total = 0
@@ -69,14 +63,14 @@ class RobosuiteWriter:
                 total += len(episode.actions)
                 self._write(data.create_group(f"demo_{index + 1}"), episode)
             data.attrs["env"] = env
-            data.attrs["env_info"] = json.dumps(settings)
-            data.attrs["env_args"] = json.dumps({"env_name": env, "type": 1, "env_kwargs": settings})
+            data.attrs["env_info"] = json.dumps(info)
+            data.attrs["env_args"] = json.dumps(env_args)
             data.attrs["total"] = total
 
     def _write(self, group: h5py.Group, episode: RecordedEpisode) -> None:
         assert episode.flat_states is not None
-        assert episode.model_xml is not None
-        group.attrs["model_file"] = episode.model_xml
+        assert episode.model_file is not None
+        group.attrs["model_file"] = episode.model_file
         group.attrs["num_samples"] = len(episode.actions)
         if episode.success is not None:
             group.attrs["success"] = episode.success

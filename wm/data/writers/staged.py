@@ -46,7 +46,7 @@ class StagedEpisodes(Sequence[RecordedEpisode]):
         arrays["frames"] = episode.frames if self.keeps_frames else episode.frames[middle]
         if self.keeps_frames:
             arrays |= {f"view.{name}": frames for name, frames in episode.views.items()}
-        text = json.dumps({"layout": dict(episode.layout), "record": record, "model_xml": episode.model_xml})
+        text = json.dumps({"layout": dict(episode.layout), "record": record, "model_file": episode.model_file})
         arrays["text"] = np.frombuffer(text.encode(), np.uint8)
         with atomic_file(self._file(index)) as partial, partial.open("wb") as file:
             np.savez(file, allow_pickle=False, **arrays)
@@ -85,7 +85,9 @@ class StagedEpisodes(Sequence[RecordedEpisode]):
             found = {name: arrays[name] for name in _ARRAYS if name in arrays}
             views = {name.removeprefix("view."): arrays[name] for name in arrays if name.startswith("view.")}
             frames = arrays["frames"] if self.keeps_frames else np.zeros((0, 0, 0, 3), np.uint8)
-        return RecordedEpisode(frames=frames, layout=text["layout"], model_xml=text["model_xml"], views=views, **found)
+        return RecordedEpisode(
+            frames=frames, layout=text["layout"], model_file=text["model_file"], views=views, **found
+        )
 
     def __iter__(self) -> Iterator[RecordedEpisode]:
         return (self[index] for index in range(self.num_episodes))

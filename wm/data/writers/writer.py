@@ -28,7 +28,8 @@ class DatasetFacts:
         fps: env steps a second.
         task: what is to be done, in words.
         workspace: which cell or table it was recorded at.
-        tells_simulator_states, has_particles: whether every episode has them.
+        env_info: what makes the simulator again, where the world tells its own states; None elsewhere.
+        has_particles: whether every episode has them.
     """
 
     world: str
@@ -42,7 +43,7 @@ class DatasetFacts:
     fps: int
     task: str
     workspace: int = 0
-    tells_simulator_states: bool = False
+    env_info: Mapping[str, Any] | None = None
     has_particles: bool = False
 
 
