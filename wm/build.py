@@ -38,10 +38,12 @@ from wm.config.terms import CustomTerm
 from wm.config.worlds import (
     CanWorldConfig,
     CustomWorldConfig,
+    GranularWorldConfig,
     LiftWorldConfig,
     LinearWorldConfig,
     PointMazeWorldConfig,
     PushTWorldConfig,
+    RopeWorldConfig,
     SquareWorldConfig,
     StackWorldConfig,
     WallWorldConfig,
@@ -136,6 +138,14 @@ def build_world(config: WorldConfig) -> World:
             from wm.envs.robosuite_world import RobosuiteWorld
 
             return RobosuiteWorld(config)
+        case RopeWorldConfig():
+            from wm.envs.rope import RopeWorld  # each imports its simulator
+
+            return RopeWorld(config)
+        case GranularWorldConfig():
+            from wm.envs.granular import GranularWorld
+
+            return GranularWorld(config)
         case _:
             assert_never(config)
 

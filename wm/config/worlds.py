@@ -76,6 +76,32 @@ class PushTWorldConfig(_World):
     shift: Literal["none", "light", "colours", "background", "agent_size"] = "none"
 
 
+class RopeWorldConfig(_World):
+    """A rope on a table and a stick that pushes it: DINO-WM's, in MuJoCo.
+
+    Args:
+        start_pushes: random pushes between the scene and a problem's start.
+    """
+
+    kind: Literal["rope"] = "rope"
+    shift: Literal["none", "light", "colours", "background", "camera", "agent_size"] = "none"
+    start_pushes: PositiveInt = 3
+
+
+class GranularWorldConfig(_World):
+    """Grains on a table and a board that pushes them: DINO-WM's, in MuJoCo.
+
+    Args:
+        num_grains: the original's 97, or fewer on a smaller patch, which is faster.
+        start_pushes: random pushes between the scene and a problem's start.
+    """
+
+    kind: Literal["granular"] = "granular"
+    shift: Literal["none", "light", "colours", "background", "camera", "agent_size"] = "none"
+    num_grains: Annotated[int, Field(ge=2, le=400)] = 97
+    start_pushes: PositiveInt = 2
+
+
 class _RobosuiteWorld(_World):
     """A robosuite manipulation task with a Panda; one class of these for each task.
 
@@ -139,6 +165,8 @@ WorldConfig = Annotated[
     | LinearWorldConfig
     | PointMazeWorldConfig
     | PushTWorldConfig
+    | RopeWorldConfig
+    | GranularWorldConfig
     | LiftWorldConfig
     | CanWorldConfig
     | SquareWorldConfig

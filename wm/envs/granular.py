@@ -1,0 +1,95 @@
+"""Grains on a table, pushed by a board: the granular world of DINO-WM, in MuJoCo."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float
+
+from wm.config.worlds import GranularWorldConfig
+from wm.envs.push_path import Pusher
+from wm.envs.push_scene import OBJECT_GROUP, TABLE_HEIGHT, Look, scene_xml, shifted_look, shifted_pusher
+from wm.envs.push_table import PUSHER_DOFS, PushTableWorld
+
+RADIUS = 0.1  # units of 100 mm
+PITCH = 0.227  # of the scene's grid: 97 grains on 2.236 x 2.236
+MASS = 0.05
+FRICTION = 1.0
+ROLLING = 0.05  # units: half of the radius, so a grain does not roll by itself on a slope below 27 degrees
+BOARD = Pusher(half_width=0.48, half_depth=0.13, round=False)
+BOARD_HEIGHT = 1.3
+LOOK = Look(objects="0.85 0.62 0.25")
+
+GOAL_SCALE = (0.6, 0.9)
+GOAL_SHIFT = 1.0
+
+
+class GranularWorld(PushTableWorld):
+    """Grains in one layer, pushed by a flat board: key points are their centres.
+
+    A grain is a free sphere that hardly rolls: a state of positions then says everything, where boxes would also need their
+    orientations (restored upright and unturned they overlap, and fly apart).
+
+    Goals: the scene's x and z scaled by U(0.6, 0.9) and both shifted by the same |U(-1, 1)|, each with a sign of its own.
+    Grains that would overlap are dropped on the others, so that a settled goal is a heap, wider than the original's goal, whose
+    grains interpenetrate.
+    """
+
+    name: str = "granular"
+    success_distance: float = 0.2
+    thickness: float = RADIUS
+    reach: float = RADIUS
+
+    def __init__(self, config: GranularWorldConfig) -> None:
+        self._num_grains = config.num_grains
+        pusher = shifted_pusher(BOARD, config.shift)
+        grain = (
+            f'<freejoint/><geom type="sphere" size="{RADIUS}" mass="{MASS}" friction="{FRICTION} 0.005 0.0001" condim="3" '
+            f'contype="2" conaffinity="3" material="object" group="{OBJECT_GROUP}"/>'
+        )
+        xml = scene_xml(
+            f"<body>{grain}</body>" * config.num_grains,
+            excludes="",
+            pusher=pusher,
+            pusher_height=BOARD_HEIGHT,
+            look=shifted_look(LOOK, config.shift),
+            friction=FRICTION,
+            rolling=ROLLING,
+        )
+        super().__init__(xml, config.num_grains, pusher, config.frame_size, config.start_pushes)
+
+    def _scene(self) -> Float[np.ndarray, "n 3"]:
+        """A square grid around the origin, its last row not full."""
+        side = int(np.ceil(np.sqrt(self._num_grains)))
+        rows, columns = np.divmod(np.arange(self._num_grains), side)
+        ground = np.full(self._num_grains, TABLE_HEIGHT + RADIUS)
+        return np.column_stack([(rows - (side - 1) / 2) * PITCH, ground, (columns - (side - 1) / 2) * PITCH])
+
+    def _draw_goal(self, rng: np.random.Generator) -> Float[np.ndarray, "n 3"]:
+        goal = self.scene_state.reshape(-1, 3).copy()
+        goal[:, [0, 2]] *= rng.uniform(*GOAL_SCALE)
+        goal[:, [0, 2]] += rng.uniform(0, GOAL_SHIFT) * rng.choice([-1.0, 1.0], size=2)
+        return _heaped(goal)
+
+    def _pose(self, points: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "q"]:
+        upright = np.zeros((len(points), 4))
+        upright[:, 0] = 1
+        return np.hstack([points, upright]).ravel()
+
+    def _points(self) -> Float[np.ndarray, "n 3"]:
+        return self._data.qpos[PUSHER_DOFS:].reshape(-1, 7)[:, :3].copy()
+
+
+def _heaped(points: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:
+    """Each grain in the lowest layer where it overlaps no earlier one."""
+    placed: list[list[np.ndarray]] = []
+    result = points.copy()
+    for point in result:
+        for layer, others in enumerate(placed):
+            if min(np.linalg.norm(point[[0, 2]] - other) for other in others) >= 2 * RADIUS:
+                break
+        else:
+            layer = len(placed)
+            placed.append([])
+        placed[layer].append(point[[0, 2]].copy())
+        point[1] = TABLE_HEIGHT + (2 * layer + 1) * RADIUS
+    return result
