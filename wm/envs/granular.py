@@ -37,6 +37,7 @@ class GranularWorld(PushTableWorld):
     name: str = "granular"
     success_distance: float = 0.2
     thickness: float = RADIUS
+    chained: bool = False
     reach: float = RADIUS
 
     def __init__(self, config: GranularWorldConfig) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
+import weakref
 from typing import Any
 
 
@@ -9,8 +12,9 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from wm.envs.physics import mujoco
-from wm.envs.push_scene import OBJECT_GROUP, PUSHER_GROUP
+from wm.envs.push_scene import OBJECT_GROUP, UNSEEN_GROUP
 
+_open_cameras: weakref.WeakSet[TableCamera] = weakref.WeakSet()
 LEAST_BACKGROUND = 0.3  # share of the pixels that must be as in a picture of the empty table
 
 
@@ -63,6 +67,8 @@ class TableCamera:
 
     def _open(self) -> None:
         self._context = mujoco.GLContext(self._size, self._size)  # pyright: ignore[reportOptionalCall]
+        _close_at_exit()
+        _open_cameras.add(self)
         self._context.make_current()
         self._renderer = mujoco.MjrContext(self._model, mujoco.mjtFontScale.mjFONTSCALE_100)
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._renderer)
@@ -74,7 +80,7 @@ class TableCamera:
         mujoco.mj_kinematics(self._model, self._data)
         mujoco.mj_camlight(self._model, self._data)
         options = mujoco.MjvOption()
-        options.geomgroup[OBJECT_GROUP], options.geomgroup[PUSHER_GROUP] = objects, 0
+        options.geomgroup[OBJECT_GROUP], options.geomgroup[UNSEEN_GROUP] = objects, 0
         mujoco.mjv_updateScene(
             self._model, self._data, options, None, self._view, mujoco.mjtCatBit.mjCAT_ALL, self._scene
         )
@@ -82,3 +88,9 @@ class TableCamera:
         upside_down = np.zeros((self._size, self._size, 3), dtype=np.uint8)
         mujoco.mjr_readPixels(upside_down, None, self._rectangle, self._renderer)
         return upside_down[::-1].copy()
+
+
+@functools.cache
+def _close_at_exit() -> None:
+    """Free all contexts while there is still an OpenGL: called after it was started, so run before it ends."""
+    atexit.register(lambda: [camera.close() for camera in list(_open_cameras)])

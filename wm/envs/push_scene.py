@@ -15,7 +15,7 @@ TABLE_HALF_X, TABLE_HALF_Z = 3.5, 4.5
 GRAVITY = 98.1  # units/s^2 = 9.81 m/s^2
 STEP_S = 0.005
 PARKED = (-50.0, -50.0, 20.0, 0.0)  # x, y, z, yaw where the pusher is when it has left
-OBJECT_GROUP, PUSHER_GROUP = 1, 3  # of geoms, to draw with and without them
+OBJECT_GROUP, UNSEEN_GROUP = 1, 3  # of geoms: what lies on the table, and what is never drawn
 BIGGER_PUSHER = 1.6  # `shift: agent_size`
 
 
@@ -94,7 +94,7 @@ def scene_xml(
   <statistic extent="8" center="0 0 {TABLE_HEIGHT}"/>
   <visual>
     <headlight ambient="0.35 0.35 0.35" diffuse="0.2 0.2 0.2" specular="0 0 0"/>
-    <quality shadowsize="1024" offsamples="4"/>
+    <quality offsamples="4" numslices="12" numstacks="8"/>
     <map znear="0.1" zfar="10"/>
   </visual>
   <asset>
@@ -104,13 +104,13 @@ def scene_xml(
   </asset>
   <default><geom solref="0.01 1" solimp="0.9 0.95 0.01"/></default>
   <worldbody>
-    <light directional="true" pos="0 0 8" dir="{look.light}" diffuse="{look.strength} {look.strength} {look.strength}" specular="0.2 0.2 0.2"/>
+    <light directional="true" castshadow="false" pos="0 0 8" dir="{look.light}" diffuse="{look.strength} {look.strength} {look.strength}" specular="0.2 0.2 0.2"/>
     <camera name="view" pos="{look.camera}" xyaxes="{look.right} {look.up}" fovy="45"/>
     <geom type="plane" size="30 30 1" material="floor" {ground}/>
     <geom type="box" size="{TABLE_HALF_X} {TABLE_HALF_Z} {TABLE_HEIGHT / 2}" pos="0 0 {TABLE_HEIGHT / 2}" material="table" {ground}/>
     <body name="pusher" gravcomp="1">
       <joint type="slide" axis="1 0 0"/><joint type="slide" axis="0 1 0"/><joint type="slide" axis="0 0 1"/><joint type="hinge" axis="0 0 1"/>
-      <geom {foot} mass="1000" friction="0.1" contype="2" conaffinity="0" group="{PUSHER_GROUP}"/>
+      <geom name="foot" {foot} mass="1000" friction="0.1" contype="2" conaffinity="0" group="{UNSEEN_GROUP}"/>
     </body>
     {objects}
   </worldbody>

@@ -17,7 +17,8 @@ from wm.envs.push_scene import PARKED, STEP_S, TABLE_HALF_X, TABLE_HALF_Z, TABLE
 
 END_LIMIT = 3.0  # of the ends a policy asks for: what is pushed there is still on the table
 PUSHER_DOFS = 4  # x, y, z, yaw: the first of qpos and qvel
-LEAST_LIFT = 0.2  # units above the table, before and after a push
+PARTING_STEPS = 30  # in which the foot gains its full depth
+LEAST_LIFT = 0.2  # units above the table, after a push
 AIR = 0.02  # kept between pusher and objects while the simulation stands still
 
 # Settling ends when no key point moves faster than REST_SPEED over SETTLE_CHUNK steps.
@@ -44,8 +45,8 @@ class PushTableWorld(ABC):
     Frames: a key point is (x, y, z) in units of 100 mm, y up, the table's top at y = 0.5, 7 x 9 units around the
     origin. Actions are in the table frame, whose z is the key points' z with the sign turned.
 
-    An action (x_start, z_start, x_end, z_end) puts the pusher above the start, lowers it, moves it straight to the end,
-    lifts it and takes it away; then everything settles. Each number is clipped to [-4, 4], further than the table
+    An action (x_start, z_start, x_end, z_end) lowers the pusher at the start, moves it straight to the end, lifts it and takes
+    it away; then everything settles. What it is lowered on is parted, not pressed. Each number is clipped to [-4, 4], further than the table
     reaches in x (3.5): what is pushed over an edge falls to the floor (y = 0) and cannot be reached any more. Time stands still
     between actions, and while the pusher is still on its way to the first thing it can touch. Velocities are zero whenever
     a state can be seen, so the key points are the whole state, up to the solver's guesses and (rope) its twist.
@@ -62,6 +63,7 @@ class PushTableWorld(ABC):
     proprio_names: tuple[str, ...] = ("none",)
     success_distance: float  # chamfer, units, exclusive
     thickness: float  # half of it: from a key point's centre to the surface
+    chained: bool  # key points that follow each other keep their distance
     reach: float  # from a key point to the furthest surface it stands for, seen from above
 
     def __init__(self, xml: str, num_points: int, pusher: Pusher, frame_size: int, start_pushes: int) -> None:
@@ -73,6 +75,7 @@ class PushTableWorld(ABC):
         self._start_pushes = start_pushes
         self._model: Any = mujoco.MjModel.from_xml_string(xml)
         self._data: Any = mujoco.MjData(self._model)
+        self._foot: int = self._model.geom("foot").id
         self._camera: TableCamera | None = None
         self._state = np.zeros(3 * num_points)
         self._at_rest = False
@@ -147,7 +150,7 @@ class PushTableWorld(ABC):
 
         Raises:
             ValueError: not four finite numbers.
-            RuntimeError: the simulation did not stay finite; the world is as it was before the action.
+            RuntimeError: the simulation flew apart; the world is as it was before the action.
         """
         push = make_push(_finite_vector(action, len(self.action_names), "action"))
         before = self.snapshot()
@@ -158,9 +161,9 @@ class PushTableWorld(ABC):
         if clear is not None:
             self._push(push, clear, top=float(points[:, 2].max()) + self.thickness)
             self._settle()
-        if not (np.abs(self._state) < 1e3).all():  # NaN too
+        if not (np.abs(self._state) <= FAR).all():  # NaN too
             self.restore(before)
-            raise RuntimeError(f"the {self.name} world did not stay finite under action {np.asarray(action).tolist()}")
+            raise RuntimeError(f"the {self.name} world flew apart under action {np.asarray(action).tolist()}")
         return self.state
 
     def render(self) -> np.ndarray:
@@ -227,15 +230,27 @@ class PushTableWorld(ABC):
     # ---- the simulation ----
 
     def _push(self, push: Push, clear: float, top: float) -> None:
-        """Down, along and up, from `clear` units on the way; above it is the highest point of what lies about."""
+        """Down, along and up, from `clear` units on the way; `top` is the highest point of what lies about."""
         yaw = float(np.arctan2(push.direction[1], push.direction[0]))
-        lift = max(LEAST_LIFT, top - TABLE_HEIGHT + AIR)
-        heights = np.arange(lift, 0, -SPEED * STEP_S)
         if clear == 0:  # otherwise it comes down where nothing is
-            self._move(np.column_stack([np.tile(push.start, (len(heights), 1)), heights]), yaw)
+            self._part(push.start, yaw)
         along = clear + braking_steps(push.length - clear, STEP_S)
         self._move(np.column_stack([push.start + along[:, None] * push.direction, np.zeros(len(along))]), yaw)
-        self._move(np.column_stack([np.tile(push.end, (len(heights), 1)), heights[::-1]]), yaw)
+        heights = np.arange(0, max(LEAST_LIFT, top - TABLE_HEIGHT + AIR), SPEED * STEP_S)
+        self._move(np.column_stack([np.tile(push.end, (len(heights), 1)), heights]), yaw)
+
+    def _part(self, start: Float[np.ndarray, "2"], yaw: float) -> None:
+        """Come down among things, or on top of them: like a pointed tip, which parts them. A blunt one would press them into
+        the table, and the solver would have no answer."""
+        size = self._model.geom_size[self._foot]
+        full = float(size[0])
+        place = np.append(start, 0.0)[None]
+        try:
+            for share in np.linspace(0, 1, PARTING_STEPS + 1)[1:]:
+                size[0] = share * full
+                self._move(place, yaw)
+        finally:
+            size[0] = full
 
     def _move(self, path: Float[np.ndarray, "t 3"], yaw: float) -> None:
         """Take the pusher along a path above the table, one simulator step a point, whatever resists it."""
@@ -243,7 +258,7 @@ class PushTableWorld(ABC):
             return
         data, model = self._data, self._model
         path = path + [0, 0, TABLE_HEIGHT]
-        velocities = np.diff(path, axis=0, append=path[-1:]) / STEP_S
+        velocities = np.diff(path, axis=0, append=path[-1:]) / STEP_S  # contacts feel the pusher's speed, too
         for place, velocity in zip(path, velocities, strict=True):
             data.qpos[:3], data.qpos[3] = place, yaw
             data.qvel[:3], data.qvel[3] = velocity, 0

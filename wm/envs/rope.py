@@ -8,7 +8,7 @@ from jaxtyping import Float
 from wm.config.worlds import RopeWorldConfig
 from wm.envs.physics import mujoco
 from wm.envs.push_path import Pusher
-from wm.envs.push_scene import OBJECT_GROUP, TABLE_HEIGHT, Look, scene_xml, shifted_look, shifted_pusher
+from wm.envs.push_scene import OBJECT_GROUP, TABLE_HEIGHT, UNSEEN_GROUP, Look, scene_xml, shifted_look, shifted_pusher
 from wm.envs.push_table import PushTableWorld
 
 NUM_LINKS = 25
@@ -16,8 +16,8 @@ LINK = 0.1  # units of 100 mm: 2.5 from the first to the last key point
 RADIUS = 0.1
 MASS = 0.25
 FRICTION = 0.2  # between the original's 0.1 of bodies and 0.25 of particles
-STIFFNESS = 0.1  # of each joint's two hinges, torque per radian: friction holds gentle bends, sharp ones open
-DAMPING = 0.05
+STIFFNESS = 0.8  # of each joint's two hinges, torque per radian: friction holds gentle bends, sharp ones open
+DAMPING = 0.1
 MAX_BEND = np.radians(35)  # of a hinge
 NEIGHBOURS = 3  # links this near along the rope touch even when it is straight, and do not collide
 STICK = Pusher(half_width=0.1, half_depth=0.1, round=True)
@@ -45,6 +45,7 @@ class RopeWorld(PushTableWorld):
     name: str = "rope"
     success_distance: float = 0.2
     thickness: float = RADIUS
+    chained: bool = True
     reach: float = RADIUS + LINK / 2
 
     def __init__(self, config: RopeWorldConfig) -> None:
@@ -113,12 +114,11 @@ def _chain() -> str:
     """Nested bodies, each along its own x. A capsule meets stick and rope, a ball within it meets the table: half the contacts."""
     hinge = f'stiffness="{STIFFNESS}" damping="{DAMPING}" limited="true" range="-{MAX_BEND} {MAX_BEND}"'
     joints = f'<joint axis="0 0 1" {hinge}/><joint axis="0 1 0" {hinge}/>'
-    look = f'material="object" group="{OBJECT_GROUP}"'
     geoms = (
         f'<geom type="capsule" fromto="0 0 0 {LINK} 0 0" size="{RADIUS}" mass="{MASS / NUM_LINKS}" friction="{FRICTION}" '
-        f'contype="2" conaffinity="2" {look}/>'
+        f'contype="2" conaffinity="2" material="object" group="{OBJECT_GROUP}"/>'
         f'<geom type="sphere" pos="{LINK / 2} 0 0" size="{RADIUS}" mass="0" friction="{FRICTION}" '
-        f'contype="0" conaffinity="1" {look}/>'
+        f'contype="0" conaffinity="1" group="{UNSEEN_GROUP}"/>'
     )
     chain = ""
     for i in reversed(range(NUM_LINKS)):
