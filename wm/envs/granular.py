@@ -82,15 +82,14 @@ class GranularWorld(PushTableWorld):
 
 def _heaped(points: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:
     """Each grain in the lowest layer where it overlaps no earlier one."""
-    placed: list[list[np.ndarray]] = []
+    layers: list[list[np.ndarray]] = []
     result = points.copy()
     for point in result:
-        for layer, others in enumerate(placed):
-            if min(np.linalg.norm(point[[0, 2]] - other) for other in others) >= 2 * RADIUS:
-                break
-        else:
-            layer = len(placed)
-            placed.append([])
-        placed[layer].append(point[[0, 2]].copy())
-        point[1] = TABLE_HEIGHT + (2 * layer + 1) * RADIUS
+        place = point[[0, 2]].copy()
+        free = (all(np.linalg.norm(place - other) >= 2 * RADIUS for other in layer) for layer in layers)
+        height = next((i for i, is_free in enumerate(free) if is_free), len(layers))
+        if height == len(layers):
+            layers.append([])
+        layers[height].append(place)
+        point[1] = TABLE_HEIGHT + (2 * height + 1) * RADIUS
     return result

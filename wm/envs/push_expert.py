@@ -7,7 +7,7 @@ from jaxtyping import Float
 
 from wm.contracts import World
 from wm.envs.push_model import predict_pushes
-from wm.envs.push_path import REACH
+from wm.envs.push_path import NO_PUSH, REACH
 from wm.envs.push_table import END_LIMIT, PushTableWorld, as_push_table, table_points
 
 BACK_OFF = (0.05, 0.5)  # of a start behind the particle that is to be pushed, beyond what pusher and particle take
@@ -18,16 +18,17 @@ REFINE_NOISE = 0.12
 class PushExpert:
     """Pushes particles that lie outside the goal's shape towards places of it where particles lack.
 
-    Each action: draw pushes from behind a particle (the further from the goal's shape, the likelier) to a goal point (the further
-    from every particle, the likelier), guess geometrically what each would do (`push_model`), refine the best few, and do
-    the one whose guess is nearest to the goal. It plans one push ahead and knows no physics: no friction, no stiffness, no heap.
+    Each action: draw pushes from behind a particle (the further from the goal's shape, the likelier) to a goal point (the
+    further from every particle, the likelier), guess geometrically what each would do (`push_model`), refine the best few,
+    and do the one whose guess is nearest to the goal, or none if all are further from it than now. It plans one push ahead
+    and knows no physics: no friction, no heap, little of a rope's stiffness.
 
     Args:
         num_candidates: pushes drawn for an action.
         num_refined: of the best, as many variations again.
     """
 
-    def __init__(self, num_candidates: int = 96, num_refined: int = 48) -> None:
+    def __init__(self, num_candidates: int = 32, num_refined: int = 16) -> None:
         self.num_candidates, self.num_refined = num_candidates, num_refined
         self.goal: np.ndarray = np.zeros(0)
 
@@ -44,7 +45,7 @@ class PushExpert:
         """The next push (4,), units."""
         table = as_push_table(world)
         points, goal = table_points(table.state), table_points(self.goal)
-        actions = self._draw(table, points, goal, rng)
+        actions = np.vstack([NO_PUSH, self._draw(table, points, goal, rng)])
         costs = self._costs(table, points, goal, actions)
         best = actions[np.argsort(costs)[: max(1, self.num_refined // 8)]]
         varied = best[rng.integers(len(best), size=self.num_refined)]

@@ -1,4 +1,4 @@
-"""What a push does, guessed from geometry: points out of the pusher's way, and not through each other. No physics, many pushes at once."""
+"""What pushes do, guessed from geometry: points go out of the pusher's way, and not through each other."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from jaxtyping import Float
 
 from wm.envs.push_path import Pusher, make_push
 
-NUM_STEPS = 30  # of a push
-LINK_ROUNDS = 12  # of pulling a rope's points back to their distances, each step
-APART_ROUNDS = 2  # of moving grains out of each other
+ROPE_STEPS, GRAIN_STEPS = 40, 16  # of a push
+ROPE_ROUNDS = 8  # of straightening a rope and pulling its points back to their distances, each step
+STRAIGHTENING = 0.3  # share of a bend that a round takes away: the sum of stiffness against friction
 
 
 def predict_pushes(
@@ -36,39 +36,54 @@ def predict_pushes(
     along = np.einsum("knd,kd->kn", guess - starts[:, None], directions)
     reach = max(pusher.half_width, pusher.half_depth) + thickness
     first = np.clip(along.min(axis=1) - reach, 0, lengths)
-    for step in range(NUM_STEPS + 1):
-        feet = starts + (first + (lengths - first) * step / NUM_STEPS)[:, None] * directions
+    num_steps = ROPE_STEPS if chained else GRAIN_STEPS
+    for step in range(num_steps + 1):
+        feet = starts + (first + (lengths - first) * step / num_steps)[:, None] * directions
         _clear_foot(guess, feet, directions, pusher, thickness)
-        if chained:
-            _pull_links(guess, link_lengths)
-        else:
+        if not chained:
             _move_apart(guess, 2 * thickness)
+            continue
+        for _ in range(ROPE_ROUNDS):
+            _straighten(guess)
+            _pull_links(guess, link_lengths)
+            _clear_foot(guess, feet, directions, pusher, thickness)
     return guess
 
 
-def _clear_foot(
-    guess: np.ndarray, feet: np.ndarray, directions: np.ndarray, pusher: Pusher, thickness: float
-) -> None:
+def _clear_foot(guess: np.ndarray, feet: np.ndarray, directions: np.ndarray, pusher: Pusher, thickness: float) -> None:
     """Move points out of the foot: radially from a stick; forwards, or back if behind its middle, from a board."""
-    apart = guess - feet[:, None]
-    if pusher.round:
-        distance = np.linalg.norm(apart, axis=-1, keepdims=True)
-        outside = feet[:, None] + apart / np.maximum(distance, 1e-9) * (pusher.half_width + thickness)
-        np.copyto(guess, outside, where=distance < pusher.half_width + thickness)
-        return
     sideways = np.stack([-directions[:, 1], directions[:, 0]], axis=-1)
+    apart = guess - feet[:, None]
     ahead = np.einsum("knd,kd->kn", apart, directions)
-    aside = np.abs(np.einsum("knd,kd->kn", apart, sideways))
+    aside = np.einsum("knd,kd->kn", apart, sideways)
+    if pusher.round:
+        radius = pusher.half_width + thickness
+        distance = np.maximum(np.hypot(ahead, aside), 1e-9)
+        inside = distance < radius
+        front = np.sqrt(np.maximum(radius**2 - aside**2, 0))
+        # Radially from its front half; what a rope has pulled behind its middle comes to the front again.
+        new_ahead = np.where(ahead < 0, front, ahead * radius / distance)
+        new_aside = np.where(ahead < 0, aside, aside * radius / distance)
+        guess += np.where(inside, new_ahead - ahead, 0)[..., None] * directions[:, None]
+        guess += np.where(inside, new_aside - aside, 0)[..., None] * sideways[:, None]
+        return
     depth = pusher.half_depth + thickness
-    inside = (np.abs(ahead) < depth) & (aside < pusher.half_width + thickness / 2)
+    inside = (np.abs(ahead) < depth) & (np.abs(aside) < pusher.half_width + thickness / 2)
     shift = np.where(inside, np.where(ahead < -pusher.half_depth / 2, -depth, depth) - ahead, 0)
     guess += shift[..., None] * directions[:, None]
 
 
+def _straighten(guess: np.ndarray) -> None:
+    """Each inner point towards the middle of its neighbours, and these the other way."""
+    off = STRAIGHTENING * ((guess[:, :-2] + guess[:, 2:]) / 2 - guess[:, 1:-1])
+    guess[:, 1:-1] += off / 2
+    guess[:, :-2] -= off / 4
+    guess[:, 2:] -= off / 4
+
+
 def _pull_links(guess: np.ndarray, link_lengths: np.ndarray) -> None:
     """Neighbours back to their distances, every other link at a time."""
-    for round_ in range(2 * LINK_ROUNDS):
-        odd = round_ % 2
+    for odd in (0, 1):
         first, second = guess[:, odd:-1:2], guess[:, odd + 1 :: 2]
         apart = second - first
         distance = np.linalg.norm(apart, axis=-1, keepdims=True)
@@ -79,8 +94,9 @@ def _pull_links(guess: np.ndarray, link_lengths: np.ndarray) -> None:
 
 def _move_apart(guess: np.ndarray, least: float) -> None:
     """Points nearer than `least` each half of the way out."""
-    for _ in range(APART_ROUNDS):
-        apart = guess[:, :, None] - guess[:, None]
-        distance = np.sqrt((apart**2).sum(axis=-1))
-        lack = np.where(distance < least, least - distance, 0) / np.maximum(distance, 1e-9) / 2
-        guess += np.einsum("kij,kijd->kid", lack, apart) * 0.7
+    x, y = (guess[..., axis].astype(np.float32) for axis in (0, 1))
+    apart_x, apart_y = x[:, :, None] - x[:, None], y[:, :, None] - y[:, None]
+    distance = np.sqrt(apart_x * apart_x + apart_y * apart_y)
+    share = np.maximum(least / np.maximum(distance, 1e-3) - 1, 0) / 2
+    guess[..., 0] += np.einsum("kij,kij->ki", share, apart_x)
+    guess[..., 1] += np.einsum("kij,kij->ki", share, apart_y)

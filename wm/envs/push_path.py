@@ -16,7 +16,7 @@ NUM_TRIES = 1000
 NEAR_MEDIAN = 2.0  # units; a particle further from the others' median is not aimed at
 START_CLEARANCE = 0.2  # of a start from every particle
 END_RANGE = 1.5  # of both coordinates of an end
-NO_PUSH = np.array([REACH, REACH, REACH, REACH])  # down and up in a far corner
+NO_PUSH = np.array([3.0, 3.0, 3.0, 3.0])  # down and up in a corner of the table
 
 
 class Pusher(NamedTuple):

@@ -15,7 +15,7 @@ class PushParticlesPolicy:
     An episode starts from the world's scene, the same every time. A push starts uniformly in [-4, 4]^2, more than 0.2
     from every particle, and ends on the line through a particle (one within 2.0 of their median), `past` beyond it in x;
     both coordinates of the end must be within +-1.5. After 1000 tries without such a push the answer is one that touches
-    nothing: down and up in the corner (4, 4).
+    nothing: down and up in a corner of the table.
 
     Args:
         past: range of the way past the particle, units along x. 1.0 is the original's rule in planning; 1.5 to 2.0, by a

@@ -7,7 +7,6 @@ import functools
 import weakref
 from typing import Any
 
-
 import numpy as np
 from jaxtyping import Float, UInt8
 

@@ -14,6 +14,7 @@ TABLE_HEIGHT = 0.5  # units of 100 mm
 TABLE_HALF_X, TABLE_HALF_Z = 3.5, 4.5
 GRAVITY = 98.1  # units/s^2 = 9.81 m/s^2
 STEP_S = 0.005
+PUSHER_FRICTION = 0.1  # of all its contacts, whatever it meets
 PARKED = (-50.0, -50.0, 20.0, 0.0)  # x, y, z, yaw where the pusher is when it has left
 OBJECT_GROUP, UNSEEN_GROUP = 1, 3  # of geoms: what lies on the table, and what is never drawn
 BIGGER_PUSHER = 1.6  # `shift: agent_size`
@@ -40,8 +41,11 @@ class Look(NamedTuple):
 
 
 def shifted_look(look: Look, shift: str) -> Look:
-    """`light`: from the side and dimmer. `colours`: blue objects. `background`: a wooden table on green. `camera`: turned by 20 degrees
-    about the middle of the table, and nearer. Other shifts change nothing that is seen."""
+    """The look under a shift that can be seen; `agent_size` is none.
+
+    `light`: from the side and dimmer. `colours`: blue objects. `background`: a wooden table on green. `camera`: turned by
+    20 degrees about the middle of the table, and nearer.
+    """
     match shift:
         case "light":
             return look._replace(light="3 1 -3", strength=0.35)
@@ -84,11 +88,14 @@ def scene_xml(
         foot = f'type="capsule" size="{pusher.half_width} {half}" pos="0 0 {half}"'  # centre of its tip at the origin
     else:
         foot = f'type="box" size="{pusher.half_depth} {pusher.half_width} {half}" pos="0 0 {half + 0.01}"'
+    strength = f"{look.strength} {look.strength} {look.strength}"
+    table = f'size="{TABLE_HALF_X} {TABLE_HALF_Z} {TABLE_HEIGHT / 2}" pos="0 0 {TABLE_HEIGHT / 2}"'
     ground = f'friction="{friction} 0.005 {rolling}" condim="{6 if rolling > 0 else 3}" contype="1" conaffinity="0"'
     return f"""
 <mujoco>
   <compiler angle="radian"/>
-  <option timestep="{STEP_S}" gravity="0 0 -{GRAVITY}" integrator="implicitfast" cone="elliptic" solver="CG" tolerance="1e-6">
+  <option timestep="{STEP_S}" gravity="0 0 -{GRAVITY}" integrator="implicitfast" cone="elliptic" solver="CG"
+          tolerance="1e-6">
     <flag autoreset="disable"/>
   </option>
   <statistic extent="8" center="0 0 {TABLE_HEIGHT}"/>
@@ -104,13 +111,15 @@ def scene_xml(
   </asset>
   <default><geom solref="0.01 1" solimp="0.9 0.95 0.01"/></default>
   <worldbody>
-    <light directional="true" castshadow="false" pos="0 0 8" dir="{look.light}" diffuse="{look.strength} {look.strength} {look.strength}" specular="0.2 0.2 0.2"/>
+    <light directional="true" castshadow="false" pos="0 0 8" dir="{look.light}" diffuse="{strength}" specular="0.2 0.2 0.2"/>
     <camera name="view" pos="{look.camera}" xyaxes="{look.right} {look.up}" fovy="45"/>
     <geom type="plane" size="30 30 1" material="floor" {ground}/>
-    <geom type="box" size="{TABLE_HALF_X} {TABLE_HALF_Z} {TABLE_HEIGHT / 2}" pos="0 0 {TABLE_HEIGHT / 2}" material="table" {ground}/>
+    <geom type="box" {table} material="table" {ground}/>
     <body name="pusher" gravcomp="1">
-      <joint type="slide" axis="1 0 0"/><joint type="slide" axis="0 1 0"/><joint type="slide" axis="0 0 1"/><joint type="hinge" axis="0 0 1"/>
-      <geom name="foot" {foot} mass="1000" friction="0.1" contype="2" conaffinity="0" group="{UNSEEN_GROUP}"/>
+      <joint type="slide" axis="1 0 0"/><joint type="slide" axis="0 1 0"/>
+      <joint type="slide" axis="0 0 1"/><joint type="hinge" axis="0 0 1"/>
+      <geom name="foot" {foot} mass="1000" friction="{PUSHER_FRICTION}" priority="1" contype="2" conaffinity="0"
+            group="{UNSEEN_GROUP}"/>
     </body>
     {objects}
   </worldbody>

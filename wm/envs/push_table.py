@@ -17,7 +17,8 @@ from wm.envs.push_scene import PARKED, STEP_S, TABLE_HALF_X, TABLE_HALF_Z, TABLE
 
 END_LIMIT = 3.0  # of the ends a policy asks for: what is pushed there is still on the table
 PUSHER_DOFS = 4  # x, y, z, yaw: the first of qpos and qvel
-PARTING_STEPS = 30  # in which the foot gains its full depth
+GROWING_STEPS, PARTING_STEPS = 60, 80  # in which the foot gains its full depth, and things come clear of it
+PARTING_SOFTNESS_S = 0.03  # of contacts meanwhile: what is in its middle is moved out, not shot out
 LEAST_LIFT = 0.2  # units above the table, after a push
 AIR = 0.02  # kept between pusher and objects while the simulation stands still
 
@@ -45,11 +46,12 @@ class PushTableWorld(ABC):
     Frames: a key point is (x, y, z) in units of 100 mm, y up, the table's top at y = 0.5, 7 x 9 units around the
     origin. Actions are in the table frame, whose z is the key points' z with the sign turned.
 
-    An action (x_start, z_start, x_end, z_end) lowers the pusher at the start, moves it straight to the end, lifts it and takes
-    it away; then everything settles. What it is lowered on is parted, not pressed. Each number is clipped to [-4, 4], further than the table
-    reaches in x (3.5): what is pushed over an edge falls to the floor (y = 0) and cannot be reached any more. Time stands still
-    between actions, and while the pusher is still on its way to the first thing it can touch. Velocities are zero whenever
-    a state can be seen, so the key points are the whole state, up to the solver's guesses and (rope) its twist.
+    An action (x_start, z_start, x_end, z_end) lowers the pusher at the start, moves it straight to the end, lifts it and
+    takes it away; then everything settles. What it is lowered on is parted, not pressed. Each number is clipped to
+    [-4, 4], further than the table reaches in x (3.5): what is pushed over an edge falls to the floor (y = 0) and
+    cannot be reached any more. Time stands still between actions, and while the pusher is on its way to the first thing
+    that it can touch. Velocities are zero whenever a state can be seen, so the key points are the whole state, but for how
+    far a rope has rolled.
 
     Differences from the original (NVIDIA Flex, a robot arm): bodies of MuJoCo instead of particles; the pusher is its foot
     alone, moves at 1.5 units/s (there 1/300 unit a step), brakes at the end, and may start on top of things; starts and goals
@@ -242,22 +244,23 @@ class PushTableWorld(ABC):
     def _part(self, start: Float[np.ndarray, "2"], yaw: float) -> None:
         """Come down among things, or on top of them: like a pointed tip, which parts them. A blunt one would press them into
         the table, and the solver would have no answer."""
-        size = self._model.geom_size[self._foot]
-        full = float(size[0])
+        size, softness = self._model.geom_size[self._foot], self._model.geom_solref[self._foot]
+        depth, stiff_s = float(size[0]), float(softness[0])
         place = np.append(start, 0.0)[None]
+        softness[0] = PARTING_SOFTNESS_S
         try:
-            for share in np.linspace(0, 1, PARTING_STEPS + 1)[1:]:
-                size[0] = share * full
+            for step in range(PARTING_STEPS):
+                size[0] = depth * min(1.0, (step + 1) / GROWING_STEPS)
                 self._move(place, yaw)
         finally:
-            size[0] = full
+            size[0], softness[0] = depth, stiff_s
 
     def _move(self, path: Float[np.ndarray, "t 3"], yaw: float) -> None:
         """Take the pusher along a path above the table, one simulator step a point, whatever resists it."""
         if not len(path):
             return
         data, model = self._data, self._model
-        path = path + [0, 0, TABLE_HEIGHT]
+        path = path + np.array([0, 0, TABLE_HEIGHT])
         velocities = np.diff(path, axis=0, append=path[-1:]) / STEP_S  # contacts feel the pusher's speed, too
         for place, velocity in zip(path, velocities, strict=True):
             data.qpos[:3], data.qpos[3] = place, yaw
@@ -305,13 +308,17 @@ class PushTableWorld(ABC):
             above_table = abs(x) < TABLE_HALF_X and abs(z) < TABLE_HALF_Z
             least = (TABLE_HEIGHT if above_table else 0) + self.thickness - SINK
             if y < least:
-                raise ValueError(f"state 'y{i}' is {y:g}, expected a number in [{least:g}, {FAR:g}] at x {x:g}, z {z:g}")
+                raise ValueError(
+                    f"state 'y{i}' is {y:g}, expected a number in [{least:g}, {FAR:g}] at x {x:g}, z {z:g}"
+                )
 
 
 def as_push_table(world: object) -> PushTableWorld:
     """The same world. Raises ValueError when it is no table with things to push."""
     if not isinstance(world, PushTableWorld):
-        raise ValueError(f"world '{getattr(world, 'name', world)}' is no table with things to push: expected rope or granular")
+        raise ValueError(
+            f"world '{getattr(world, 'name', world)}' is no table with things to push: expected rope or granular"
+        )
     return world
 
 
@@ -333,5 +340,7 @@ def _finite_vector(values: np.ndarray, size: int, what: str) -> np.ndarray:
     if array.shape != (size,):
         raise ValueError(f"{what} has shape {array.shape}, expected ({size},)")
     if not np.isfinite(array).all():
-        raise ValueError(f"{what} has entries that are not finite numbers: {np.flatnonzero(~np.isfinite(array))[:5].tolist()}")
+        raise ValueError(
+            f"{what} has entries that are not finite numbers: {np.flatnonzero(~np.isfinite(array))[:5].tolist()}"
+        )
     return array
