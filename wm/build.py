@@ -182,6 +182,8 @@ EXPERTS: dict[str, str] = {
     "linear": "wm.envs.linear_expert:LinearExpert",
     "point_maze": "wm.envs.point_maze_expert:PointMazeExpert",
     "pusht": "wm.envs.pusht_expert:PushTExpert",
+    "rope": "wm.envs.push_expert:PushExpert",
+    "granular": "wm.envs.push_expert:PushExpert",
     "lift": "wm.envs.robosuite_expert:RobosuiteExpert",
     "can": "wm.envs.robosuite_expert:RobosuiteExpert",
     "square": "wm.envs.robosuite_expert:RobosuiteExpert",
