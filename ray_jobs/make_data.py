@@ -44,6 +44,11 @@ FORMATS = {
 FPS: dict[str, int] = {"point_maze": 20, "lift": 20, "can": 20, "square": 20, "stack": 20}  # any other world: 10
 OTHER_FPS = 10
 DEFAULT_SIZE = {"wall": 84}
+DEFAULT_POLICY = {
+    "wall": "wander",
+    "rope": "push",
+    "granular": "push",
+}  # as their published data; any other world: random
 IN_PYTHON = ("wall", "linear")  # nothing in them can take a process down
 QUICK_S = 60.0  # what would take less is recorded in this process
 SHEET_ROWS = 8
@@ -114,7 +119,7 @@ def make_data(
         world: a kind of world.
         episodes: how many, at least 2.
         steps: env steps with a frame, of each.
-        policy: a kind of policy; default: `wander` for wall, else `random`.
+        policy: a kind of policy; default: DEFAULT_POLICY.
         layout, shift: aliases of `world.layout` and `world.shift`.
         format: the on-disk layout; default: the world's own, else `lerobot`.
         task, workspace: what lerobot's format says of every episode.
@@ -179,7 +184,7 @@ def record_job(
     """The arguments of `make_data`, checked: every fault is one line."""
     if world not in world_kinds():
         raise UserError(f"WORLD: unknown world '{world}'.{nearest(world, world_kinds())}")
-    kind = policy or ("wander" if world == "wall" else "random")
+    kind = policy or DEFAULT_POLICY.get(world, "random")
     if kind not in policy_kinds():
         raise UserError(f"--policy: unknown policy '{kind}'.{nearest(kind, policy_kinds())}")
     given = split_overrides(map(parse_override, overrides), ("world", "policy"))

@@ -29,6 +29,7 @@ from wm.config.policies import (
     ExpertNoisyPolicyConfig,
     ExpertPolicyConfig,
     PolicyConfig,
+    PushPolicyConfig,
     RandomPolicyConfig,
     SmoothPolicyConfig,
     WanderPolicyConfig,
@@ -213,6 +214,10 @@ def build_policy(policy: PolicyConfig | str, world: WorldConfig) -> Policy:
             return SmoothPolicy(config.time_constant, config.std)
         case WanderPolicyConfig():
             return WanderPolicy(**config.model_dump(exclude={"kind"}))
+        case PushPolicyConfig():
+            from wm.envs.push_policy import PushParticlesPolicy  # imports its simulator
+
+            return PushParticlesPolicy(config.past)
         case ExpertPolicyConfig():
             return _build_expert(world)
         case ExpertNoisyPolicyConfig():

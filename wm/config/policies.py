@@ -56,6 +56,23 @@ class WanderPolicyConfig(Config):
         return self
 
 
+class PushPolicyConfig(Config):
+    """Random pushes through what lies on the table, as the rope and granular data were made.
+
+    Args:
+        past: range of the way past the particle, units along x.
+    """
+
+    kind: Literal["push"] = "push"
+    past: tuple[PositiveFloat, PositiveFloat] = (1.0, 1.0)
+
+    @model_validator(mode="after")
+    def _past_is_a_range(self) -> Self:
+        if self.past[0] > self.past[1]:
+            raise ValueError(f"past {list(self.past)}: expected low <= high")
+        return self
+
+
 class ExpertPolicyConfig(Config):
     """The world's own script, which tries to solve the drawn problem."""
 
@@ -74,6 +91,11 @@ class ExpertNoisyPolicyConfig(Config):
 
 
 PolicyConfig = Annotated[
-    RandomPolicyConfig | SmoothPolicyConfig | WanderPolicyConfig | ExpertPolicyConfig | ExpertNoisyPolicyConfig,
+    RandomPolicyConfig
+    | SmoothPolicyConfig
+    | WanderPolicyConfig
+    | PushPolicyConfig
+    | ExpertPolicyConfig
+    | ExpertNoisyPolicyConfig,
     Field(discriminator="kind"),
 ]
