@@ -16,7 +16,7 @@ FAST = ("wall", "linear", "pusht", "point_maze")
 RESETS, STEPS_EACH = 1000, 10
 WARM_UP = 200  # resets after which the memory is taken: caches and pools are full
 CHECK_EVERY = 50  # resets between two looks at the reference pictures
-MOST_GROWTH = 8 * 2**20  # bytes over the 800 resets that follow
+MOST_GROWTH = 4 * 2**20  # bytes over the 800 resets that follow
 
 
 def resident() -> int:
