@@ -36,7 +36,7 @@ class View(NamedTuple):
 
 
 class MujocoCamera:
-    """A free camera with an offscreen buffer of its own.
+    """A camera with an offscreen buffer of its own.
 
     All cameras of a thread share one OpenGL context, which is made current before every call. What a camera holds on the GPU is freed
     only there, at a moment when nobody draws, so that no garbage collection can free another renderer's objects of the same number.
@@ -45,15 +45,18 @@ class MujocoCamera:
 
     Args:
         model: what its textures and meshes are uploaded from; `picture` also takes data of another model with the same ones.
-        size: side of the square picture; the model's offscreen buffer (visual/global) must be at least this.
-        view: where it stands.
+        size: side of the square picture.
+        view: where it stands, or the number of a camera of the model.
         max_geoms: most geoms of any model drawn.
+
+    Attributes:
+        option, scene: MuJoCo's, to say what is drawn.
     """
 
-    def __init__(self, model: mujoco.MjModel, size: int, view: View, max_geoms: int = 1000) -> None:
+    def __init__(self, model: mujoco.MjModel, size: int, view: View | int, max_geoms: int = 1000) -> None:
         self._model, self._size, self.view = model, size, view
-        self._scene = mujoco.MjvScene(model, max_geoms)
-        self._option = mujoco.MjvOption()
+        self.scene = mujoco.MjvScene(model, max_geoms)
+        self.option = mujoco.MjvOption()
         self._viewport = mujoco.MjrRect(0, 0, size, size)
         self._unread = (np.arange(size * size * 3) * 89 % 251).astype(np.uint8).reshape(size, size, 3)
         self._stage: _Stage | None = None
@@ -90,17 +93,20 @@ class MujocoCamera:
         stage.enter()
         if stage is not self._stage:  # first use, or another thread than last time
             self.close()
-            self._stage, self._context = stage, stage.make(self._model)
+            self._stage, self._context = stage, stage.make(self._model, self._size)
             self._finalizer = weakref.finalize(self, stage.discard, self._context)
             self._finalizer.atexit = False
         camera = mujoco.MjvCamera()
-        camera.lookat[:], camera.distance = self.view.look_at, self.view.distance
-        camera.azimuth, camera.elevation = self.view.azimuth, self.view.elevation
+        if isinstance(self.view, View):
+            camera.lookat[:], camera.distance = self.view.look_at, self.view.distance
+            camera.azimuth, camera.elevation = self.view.azimuth, self.view.elevation
+        else:
+            camera.type, camera.fixedcamid = mujoco.mjtCamera.mjCAMERA_FIXED.value, self.view
         everything = mujoco.mjtCatBit.mjCAT_ALL.value
-        mujoco.mjv_updateScene(data.model, data, self._option, None, camera, everything, self._scene)
+        mujoco.mjv_updateScene(data.model, data, self.option, None, camera, everything, self.scene)
         mujoco.mjr_getError()  # whatever happened before
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, self._context)
-        mujoco.mjr_render(self._viewport, self._scene, self._context)
+        mujoco.mjr_render(self._viewport, self.scene, self._context)
         picture = self._unread.copy()
         mujoco.mjr_readPixels(picture, None, self._viewport, self._context)
         if mujoco.mjr_getError() or np.array_equal(picture, self._unread):
@@ -139,10 +145,12 @@ class _Stage:
             context.free()
             self._kept = [kept for kept in self._kept if kept is not context]
 
-    def make(self, model: mujoco.MjModel) -> Any:
-        """A MuJoCo context; `enter` first."""
+    def make(self, model: mujoco.MjModel, size: int) -> Any:
+        """A MuJoCo context with an offscreen buffer of at least `size`; `enter` first."""
         try:
             context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100.value)
+            if size > min(context.offWidth, context.offHeight):
+                mujoco.mjr_resizeOffscreen(size, size, context)
         except mujoco.FatalError as error:  # glfw without a display fails no earlier
             raise _no_context(self._name, error) from error
         self._kept.append(context)
