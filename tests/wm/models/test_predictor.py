@@ -123,3 +123,26 @@ def test_recomputing_keeps_fewer_activations():
         return sum(sizes)
 
     assert kept(True) < 0.5 * kept(False)
+
+
+def test_only_plain_attention_makes_a_mask(monkeypatch):
+    def refuse(*given: Any) -> None:
+        raise AssertionError("a mask was made")
+
+    monkeypatch.setattr("wm.models.predictor.frame_causal_mask", refuse)
+    for way in ("fused", "plain"):
+        config = PredictorConfig(depth=1, heads=2, head_dim=4, mlp_dim=16, attention=way)  # type: ignore[arg-type]
+        predictor = CausalPredictor(D, P, T, config).eval()
+        if way == "fused":
+            predictor(latents())
+        else:
+            with pytest.raises(AssertionError, match="a mask was made"):
+                predictor(latents())
+
+
+def test_each_layer_drops_out_three_times_beside_its_attention_weights():
+    config = PredictorConfig(depth=2, heads=2, head_dim=4, mlp_dim=16, dropout=0.3)
+    layers = CausalPredictor(D, P, T, config).transformer.layers
+    for attention, feed_forward in layers:  # type: ignore[union-attr]
+        assert [m.p for m in attention.modules() if isinstance(m, torch.nn.Dropout)] == [0.3]
+        assert [m.p for m in feed_forward.modules() if isinstance(m, torch.nn.Dropout)] == [0.3, 0.3]

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from tests.wm.models.conftest import PATCHES, TOKEN_DIM, TwoWorkers
+from wm.config.errors import UserError
 from wm.losses.ranks import ALONE
 from wm.models.heads import TransitionHead
 
@@ -234,3 +235,18 @@ def test_a_joint_projection_without_proprio_sees_the_tokens_alone(make_model, ma
     model, batch = make_model("projected", {"model.proprio": "none"}), make_batch()
     assert torch.equal(model.encode_content(batch.obs), model.projection(batch.obs.visual))
     assert torch.isfinite(model.losses(batch).total)
+
+
+def test_all_visual_channels_may_be_aligned_and_no_more(make_model):
+    assert make_model("align", {"model.alignment.dim": 8}).aligned_dim == 8
+    with pytest.raises(UserError, match="9 is more than the 8 visual channels"):
+        make_model("align", {"model.alignment.dim": 9})
+
+
+def test_the_decoder_s_losses_are_of_the_global_batch(make_model, make_batch):
+    decoder = {"kind": "vqvae", "channel": 8, "num_blocks": 0, "block_channels": 4}
+    model = make_model("align", {"model.decoder": decoder})
+    batch = replace(make_batch(), images=torch.randint(0, 256, (3, 3, 32, 32, 3), dtype=torch.uint8))
+    name = "decoder_recon_loss_reconstructed"
+    alone, together = (model.losses(batch, ranks=ranks).parts[name] for ranks in (ALONE, TwoWorkers()))
+    torch.testing.assert_close(together, alone / 2)
