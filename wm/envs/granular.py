@@ -15,6 +15,7 @@ PITCH = 0.227  # of the scene's grid: 97 grains on 2.236 x 2.236
 MASS = 0.05
 FRICTION = 1.0
 ROLLING = 0.05  # units: half of the radius, so a grain does not roll by itself on a slope below 27 degrees
+HOLD = 4.0  # at 1 a heap creeps apart for seconds
 BOARD = Pusher(half_width=0.48, half_depth=0.13, round=False)
 BOARD_HEIGHT = 1.3
 LOOK = Look(objects="0.85 0.62 0.25")
@@ -55,6 +56,7 @@ class GranularWorld(PushTableWorld):
             look=shifted_look(LOOK, config.shift),
             friction=FRICTION,
             rolling=ROLLING,
+            hold=HOLD,
         )
         super().__init__(xml, config.num_grains, pusher, config.frame_size, config.start_pushes)
 

@@ -22,8 +22,8 @@ PARTING_SOFTNESS_S = 0.03  # of contacts meanwhile: what is in its middle is mov
 LEAST_LIFT = 0.2  # units above the table, after a push
 AIR = 0.02  # kept between pusher and objects while the simulation stands still
 
-# Settling ends when no key point moves faster than REST_SPEED over SETTLE_CHUNK steps.
-REST_SPEED = 0.04  # units/s
+# Settling ends when no key point has moved faster than REST_SPEED in two chunks of steps.
+REST_SPEED = 0.02  # units/s
 SETTLE_CHUNK = 10
 MAX_SETTLE_CHUNKS = 40  # 2 s
 
@@ -270,7 +270,7 @@ class PushTableWorld(ABC):
     def _settle(self) -> None:
         """Pusher away; let everything come to rest, then call what is left of its speed zero."""
         data = self._data
-        last = self._points()
+        last, quiet = self._points(), 0
         for _ in range(MAX_SETTLE_CHUNKS):
             data.qpos[:] = self._with_pusher(data.qpos[PUSHER_DOFS:])
             data.qvel[:PUSHER_DOFS] = 0
@@ -279,7 +279,8 @@ class PushTableWorld(ABC):
             points = self._points()
             speed = np.linalg.norm(points - last, axis=1).max() / (SETTLE_CHUNK * STEP_S)
             last = points
-            if not speed > REST_SPEED:  # NaN ends it too
+            quiet = 0 if speed > REST_SPEED else quiet + 1  # NaN counts as quiet
+            if quiet == 2:
                 break
         pose = data.qpos[PUSHER_DOFS:].copy()
         mujoco.mj_resetData(self._model, data)
