@@ -10,12 +10,11 @@ from wm.envs.push_path import Pusher
 from wm.envs.push_scene import OBJECT_GROUP, TABLE_HEIGHT, Look, scene_xml, shifted_look, shifted_pusher
 from wm.envs.push_table import PUSHER_DOFS, PushTableWorld
 
-RADIUS = 0.1  # units of 100 mm
+RADIUS = 0.07  # units of 100 mm: the widest at which the tightest goal, scaled by 0.6, is still one layer
 PITCH = 0.227  # of the scene's grid: 97 grains on 2.236 x 2.236
 MASS = 0.05
 FRICTION = 1.0
-ROLLING = 0.05  # units: half of the radius, so a grain does not roll by itself on a slope below 27 degrees
-HOLD = 4.0  # at 1 a heap creeps apart for seconds
+ROLLING = 0.035  # units: half of the radius, so that a grain stays on slopes of up to 27 degrees
 BOARD = Pusher(half_width=0.48, half_depth=0.13, round=False)
 BOARD_HEIGHT = 1.3
 LOOK = Look(objects="0.85 0.62 0.25")
@@ -28,11 +27,11 @@ class GranularWorld(PushTableWorld):
     """Grains in one layer, pushed by a flat board: key points are their centres.
 
     A grain is a free sphere that hardly rolls: a state of positions then says everything, where boxes would also need their
-    orientations (restored upright and unturned they overlap, and fly apart).
+    orientations (restored upright and unturned they overlap, and fly apart). It is smaller than the original's irregular
+    grain of 0.2, on the same grid: goals can then be reached, where the original's interpenetrate.
 
-    Goals: the scene's x and z scaled by U(0.6, 0.9) and both shifted by the same |U(-1, 1)|, each with a sign of its own.
-    Grains that would overlap are dropped on the others, so that a settled goal is a heap, wider than the original's goal, whose
-    grains interpenetrate.
+    Goals: the scene's x and z scaled by U(0.6, 0.9) and both shifted by the same |U(-1, 1)|, each with a sign of its own;
+    scaled by less than 0.62 the grains touch, and settling moves them apart.
     """
 
     name: str = "granular"
@@ -56,7 +55,6 @@ class GranularWorld(PushTableWorld):
             look=shifted_look(LOOK, config.shift),
             friction=FRICTION,
             rolling=ROLLING,
-            hold=HOLD,
         )
         super().__init__(xml, config.num_grains, pusher, config.frame_size, config.start_pushes)
 
@@ -71,7 +69,7 @@ class GranularWorld(PushTableWorld):
         goal = self.scene_state.reshape(-1, 3).copy()
         goal[:, [0, 2]] *= rng.uniform(*GOAL_SCALE)
         goal[:, [0, 2]] += rng.uniform(0, GOAL_SHIFT) * rng.choice([-1.0, 1.0], size=2)
-        return _heaped(goal)
+        return goal
 
     def _pose(self, points: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "q"]:
         upright = np.zeros((len(points), 4))
@@ -80,18 +78,3 @@ class GranularWorld(PushTableWorld):
 
     def _points(self) -> Float[np.ndarray, "n 3"]:
         return self._data.qpos[PUSHER_DOFS:].reshape(-1, 7)[:, :3].copy()
-
-
-def _heaped(points: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:
-    """Each grain in the lowest layer where it overlaps no earlier one."""
-    layers: list[list[np.ndarray]] = []
-    result = points.copy()
-    for point in result:
-        place = point[[0, 2]].copy()
-        free = (all(np.linalg.norm(place - other) >= 2 * RADIUS for other in layer) for layer in layers)
-        height = next((i for i, is_free in enumerate(free) if is_free), len(layers))
-        if height == len(layers):
-            layers.append([])
-        layers[height].append(place)
-        point[1] = TABLE_HEIGHT + (2 * height + 1) * RADIUS
-    return result

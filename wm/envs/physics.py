@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
+from typing import Any
+
 from wm.envs.gl import choose_gl
 
 choose_gl()
 
-import mujoco  # noqa: E402
-
-__all__ = ["mujoco"]
+mujoco: Any = importlib.import_module("mujoco")  # compiled, without types

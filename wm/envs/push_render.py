@@ -18,14 +18,14 @@ LEAST_BACKGROUND = 0.3  # share of the pixels that must be as in a picture of th
 
 
 class TableCamera:
-    """Draws poses of one model. It has data of its own: drawing changes nothing in the simulation.
+    """Draws poses of one model (MjModel). It has data of its own: drawing changes nothing in the simulation.
 
     A frame is believed only if much of it is exactly as in a frame of the empty table, taken when the context was new:
     a context that has lost its buffers gives uninitialised memory and says nothing. Such a frame is drawn again in a
     new context.
     """
 
-    def __init__(self, model: mujoco.MjModel, frame_size: int) -> None:
+    def __init__(self, model: Any, frame_size: int) -> None:
         self._model, self._size = model, frame_size
         model.vis.global_.offwidth = model.vis.global_.offheight = frame_size
         self._data = mujoco.MjData(model)
@@ -41,7 +41,7 @@ class TableCamera:
         """The frame of a pose (qpos of the model).
 
         Raises:
-            RuntimeError: OpenGL gives garbage in a new context, too.
+            RuntimeError: OpenGL gives garbage in a new context, too, or is switched off.
         """
         for _ in range(2):
             if self._context is None:
@@ -65,7 +65,9 @@ class TableCamera:
         self.close()
 
     def _open(self) -> None:
-        self._context = mujoco.GLContext(self._size, self._size)  # pyright: ignore[reportOptionalCall]
+        if not hasattr(mujoco, "GLContext"):
+            raise RuntimeError("MUJOCO_GL says that nothing is drawn here; say egl or osmesa")
+        self._context = mujoco.GLContext(self._size, self._size)
         _close_at_exit()
         _open_cameras.add(self)
         self._context.make_current()

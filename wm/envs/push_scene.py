@@ -76,7 +76,6 @@ def scene_xml(
     look: Look,
     friction: float,
     rolling: float,
-    hold: float,
 ) -> str:
     """The whole model.
 
@@ -89,7 +88,6 @@ def scene_xml(
         pusher_height: of its body, units.
         friction: sliding, of table and floor.
         rolling: friction in units; above 0 contacts with the table resist rolling.
-        hold: MuJoCo's impratio: how much harder friction is than contact; heaps need more than 1 and it costs time.
     """
     half = pusher_height / 2
     if pusher.round:
@@ -103,7 +101,7 @@ def scene_xml(
 <mujoco>
   <compiler angle="radian"/>
   <option timestep="{STEP_S}" gravity="0 0 -{GRAVITY}" integrator="implicitfast" cone="elliptic" solver="CG"
-          tolerance="1e-6" impratio="{hold}">
+          tolerance="1e-6">
     <flag autoreset="disable"/>
   </option>
   <statistic extent="8" center="0 0 {TABLE_HEIGHT}"/>

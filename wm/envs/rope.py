@@ -63,7 +63,6 @@ class RopeWorld(PushTableWorld):
             look=shifted_look(LOOK, config.shift),
             friction=FRICTION,
             rolling=0.0,
-            hold=1.0,
         )
         super().__init__(xml, NUM_LINKS + 1, pusher, config.frame_size, config.start_pushes)
 

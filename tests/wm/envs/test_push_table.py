@@ -49,7 +49,7 @@ def test_the_scenes_are_the_published_ones() -> None:
     world = as_push_table(build_world(GranularWorldConfig()))
     grid = particles(world)
     assert len(grid) == 97
-    np.testing.assert_allclose(grid[:, 1], 0.6, atol=2e-3)
+    np.testing.assert_allclose(grid[:, 1], 0.57, atol=2e-3)
     assert np.ptp(grid[:, 0]) + 0.2 == pytest.approx(2.236, abs=0.02)
 
 
@@ -77,7 +77,7 @@ def test_nothing_is_left_in_front_of_the_pusher(world: PushTableWorld) -> None:
     end = np.array([x + 0.2, z])
     world.step(np.array([x - 0.8, z, *end]))
     apart = np.linalg.norm(table_points(world.state) - end, axis=1)
-    assert apart.min() > 0.15
+    assert apart.min() > 0.12
 
 
 def test_a_push_that_touches_nothing_changes_nothing(world: PushTableWorld) -> None:
@@ -107,7 +107,7 @@ def test_a_start_on_top_parts_what_is_there(world: PushTableWorld, seed: int) ->
         after = particles(world)
         assert np.linalg.norm(table_points(world.state) - start, axis=1).min() > 0.12
         assert np.linalg.norm(after - before, axis=1).max() < 0.6  # parted, not thrown
-        np.testing.assert_allclose(after[:, 1], 0.6, atol=0.01 if world.name == "rope" else 0.25)
+        np.testing.assert_allclose(after[:, 1], 0.5 + world.thickness, atol=0.01 if world.name == "rope" else 0.2)
 
 
 def test_what_is_pushed_over_the_edge_falls_to_the_floor(world: PushTableWorld) -> None:
@@ -115,7 +115,7 @@ def test_what_is_pushed_over_the_edge_falls_to_the_floor(world: PushTableWorld) 
         z = table_points(world.state)[:, 1].mean()
         world.step(np.array([-4.0, z, 4.0, z]))
     y = particles(world)[:, 1]
-    assert y.min() == pytest.approx(0.1, abs=0.01)
+    assert y.min() == pytest.approx(world.thickness, abs=0.01)
     world.reset_to(world.state)
 
 
@@ -185,7 +185,7 @@ def test_problems(world: PushTableWorld) -> None:
             assert np.linalg.norm(ended) == pytest.approx(np.linalg.norm(turned), abs=0.01)
             assert -0.05 <= np.arctan2(ended[0], ended[2]) <= np.pi / 2 + 0.05
         else:
-            assert np.ptp(wanted[:, 0]) < 0.95 * np.ptp(scene[:, 0])
+            assert 0.59 < np.ptp(wanted[:, 0]) / np.ptp(scene[:, 0]) < 0.91
             shift = middle - scene.mean(axis=0)
             assert abs(abs(shift[0]) - abs(shift[2])) < 0.15
             assert np.abs(shift).max() < 1.1
@@ -205,7 +205,7 @@ def test_distance_is_chamfer_and_success_its_threshold(world: PushTableWorld) ->
 
 
 def test_a_wider_pusher_moves_more() -> None:
-    for make, z in ((rope, 0.73), (grains, 1.04)):  # beside the end of the rope, beside the patch
+    for make, z in ((rope, 0.73), (grains, 1.0)):  # beside the end of the rope, beside the patch
         plain, wide = make(), make(shift="agent_size")
         action = np.array([-1.0, z, 1.0, z])
         moved = [np.linalg.norm((w.step(action) - w.scene_state).reshape(-1, 3), axis=1) for w in (plain, wide)]
