@@ -239,7 +239,7 @@ def test_a_joint_projection_without_proprio_sees_the_tokens_alone(make_model, ma
 
 def test_all_visual_channels_may_be_aligned_and_no_more(make_model):
     assert make_model("align", {"model.alignment.dim": 8}).aligned_dim == 8
-    with pytest.raises(UserError, match="9 is more than the 8 visual channels"):
+    with pytest.raises(UserError, match=r"alignment.dim \(9\) must be at most projection.dim \(8\)"):
         make_model("align", {"model.alignment.dim": 9})
 
 
