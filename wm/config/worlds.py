@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
@@ -53,6 +53,8 @@ PushTShape = Literal["T", "L", "Z", "square", "I", "small_tee", "plus"]
 
 
 def _listed(value: object) -> object:
+    if isinstance(value, list):  # JSON and YAML know no tuples
+        return tuple(cast(list[object], value))
     return (value,) if isinstance(value, str) else value
 
 
