@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import ray
 from rich.console import Console
-from rich.table import Table
 
 from ray_jobs.runtime.cluster import cluster
 from wm.build import EXPERTS, build_policy, build_world
@@ -44,37 +43,46 @@ class Speed(NamedTuple):
 
 
 def show(names: list[str], seconds: float, console: Console) -> None:
-    """Measure the named worlds, or all, and print a table. Raises UserError for an unknown one."""
+    """Measure the named worlds, or all, and print a line of each. Raises UserError for an unknown one."""
     for name in names:
         if name not in MEASURABLE:
             raise UserError(f"WORLDS: unknown world '{name}'.{nearest(name, MEASURABLE)}")
     if not (seconds > 0 and math.isfinite(seconds)):
         raise UserError(f"--seconds: {seconds:g} is not above 0")
-    table = Table(title=f"frames at {FRAME_SIZE}, episodes of {EPISODE_STEPS} steps with {PROCESSES} processes")
-    for column in ("world", "steps/s", "frames/s", "episodes/min", "policy of the episodes"):
-        table.add_column(column, justify="left" if "/" not in column else "right")
+    console.print(
+        f"frames at {FRAME_SIZE}, episodes of {EPISODE_STEPS} steps with {PROCESSES} processes", highlight=False
+    )
+    _say(console, "world", "steps/s", "frames/s", "episodes/min", "policy of the episodes")
     with cluster(cpus=PROCESSES, gpus=0):
         for name in names or MEASURABLE:
             speed = measure(name, seconds)
-            numbers = [f"{value:,.0f}" for value in (speed.steps_s, speed.frames_s, speed.episodes_min)]
-            table.add_row(name, *numbers, speed.policy)
-    console.print(table)
+            numbers = [f"{value:,.1f}" for value in (speed.steps_s, speed.frames_s, speed.episodes_min)]
+            _say(console, name, *numbers, speed.policy)  # one by one: a slow world must not hide the others
+
+
+def _say(console: Console, world: str, steps_s: str, frames_s: str, episodes_min: str, policy: str) -> None:
+    console.print(f"{world:12}{steps_s:>12}{frames_s:>12}{episodes_min:>14}  {policy}", highlight=False)
 
 
 def measure(name: str, seconds: float) -> Speed:
     """One world; a Ray cluster must be there. Processes of its own do the work, and end with it."""
     config, policy = _parts(name)
-    with _processes(config, policy, 1) as (actor,):
-        steps_s: Any = ray.get(actor.steps_a_second.remote(seconds))
-        frames_s: Any = ray.get(actor.frames_a_second.remote(seconds))
-    return Speed(name, steps_s, frames_s, 60 * pace(name, seconds, PROCESSES), policy)
+    with _processes(config, policy, PROCESSES) as actors:
+        ray.get([actor.ready.remote() for actor in actors])
+        steps_s: Any = ray.get(actors[0].steps_a_second.remote(seconds))
+        frames_s: Any = ray.get(actors[0].frames_a_second.remote(seconds))
+        return Speed(name, steps_s, frames_s, 60 * _pace(actors, seconds), policy)
 
 
 def pace(name: str, seconds: float, processes: int) -> float:
     """Recorded episodes a second of some processes together; a Ray cluster must be there."""
     with _processes(*_parts(name), processes) as actors:
         ray.get([actor.ready.remote() for actor in actors])
-        return sum(ray.get([actor.episodes_a_second.remote(seconds, seed) for seed, actor in enumerate(actors)]))
+        return _pace(actors, seconds)
+
+
+def _pace(actors: list[Any], seconds: float) -> float:
+    return sum(ray.get([actor.episodes_a_second.remote(seconds, seed) for seed, actor in enumerate(actors)]))
 
 
 def _parts(name: str) -> tuple[WorldConfig, str]:

@@ -40,7 +40,7 @@ def test_mistakes_get_one_line() -> None:
 def test_the_table(ray_cluster: Any) -> None:
     page = io.StringIO()
     show(["linear"], 0.2, Console(file=page, width=120))
-    (row,) = [line for line in page.getvalue().splitlines() if "linear" in line]
-    numbers = [float(cell.replace(",", "")) for cell in row.strip("│ ").split("│")[1:4]]
+    (row,) = [line for line in page.getvalue().splitlines() if line.startswith("linear")]
+    numbers = [float(cell.replace(",", "")) for cell in row.split()[1:4]]
     assert min(numbers) > 0
     assert numbers[0] > numbers[1]

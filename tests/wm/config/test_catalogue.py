@@ -52,5 +52,5 @@ def test_choices_and_overrides() -> None:
     given = [("world.config.x", 1), ("policy.std", 0.5)]
     assert split_overrides(given, ("world", "policy")) == {"world": {"config.x": 1}, "policy": {"std": 0.5}}
     for wrong in ("std", "plan.x", "world.", "world"):
-        with pytest.raises(UserError, match=r"expected world.FIELD=VALUE or policy.FIELD=VALUE"):
+        with pytest.raises(UserError, match=r"expected world\.FIELD=VALUE or policy\.FIELD=VALUE"):
             split_overrides([(wrong, 1)], ("world", "policy"))
