@@ -11,11 +11,11 @@ import threading
 import weakref
 from typing import Any, NamedTuple
 
-import mujoco
 import numpy as np
 
 from wm.config.errors import UserError
 from wm.envs.gl import choose_gl
+from wm.envs.physics import mujoco
 
 _STAGE_SIZE = 64  # pixels; of OSMesa's own buffer, which nothing is drawn on
 

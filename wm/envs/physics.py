@@ -1,12 +1,17 @@
-"""MuJoCo, imported after its OpenGL is chosen: it looks for one while it is imported, and for a display where none is named."""
+"""MuJoCo, imported after its OpenGL is chosen: it loads what MUJOCO_GL names while it is imported, and fails there."""
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
+import contextlib
+import os
 
+from wm.config.errors import UserError
 from wm.envs.gl import choose_gl
 
-choose_gl()
+# What is named must work. With nothing named a machine without OpenGL can still simulate: its first picture says what is missing.
+with contextlib.suppress(*() if os.environ.get("MUJOCO_GL") else (UserError,)):
+    choose_gl()
 
-mujoco: Any = importlib.import_module("mujoco")  # compiled, without types
+import mujoco
+
+__all__ = ["mujoco"]

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-import mujoco
 import numpy as np
 
 from wm.config.worlds import PointMazeShift, PointMazeWorldConfig
 from wm.envs.mujoco_camera import MujocoCamera, View
+from wm.envs.physics import mujoco
 from wm.envs.point_maze_layouts import MEDIUM, UMAZE, Maze
 from wm.envs.point_maze_model import HALF_CELL, build_model, camera_view, centre_of
 from wm.envs.success import point_maze_success, state_distance

@@ -13,10 +13,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import mujoco
-
 from wm.config.worlds import PointMazeShift
 from wm.envs.mujoco_camera import View
+from wm.envs.physics import mujoco
 from wm.envs.point_maze_layouts import Cell, Maze
 
 BODY_OFFSET = 1.2  # world units

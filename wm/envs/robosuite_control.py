@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from typing import Any, Literal, Protocol
 
-import mujoco
 import numpy as np
 
+from wm.envs.physics import mujoco
 from wm.envs.robosuite_scene import Scene
 from wm.envs.robosuite_tasks import NUM_ARM
 

@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-import mujoco
 import numpy as np
 
 from wm.envs.mujoco_camera import MujocoCamera
+from wm.envs.physics import mujoco
 
 COLLISION_GROUP = 0  # robosuite's geoms for contact, not drawn
 MAX_GEOMS = 2000

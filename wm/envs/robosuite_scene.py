@@ -14,15 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from wm.envs.gl import choose_gl
+from wm.envs.physics import mujoco
+from wm.envs.robosuite_render import Drawing, prepare_model
+from wm.envs.robosuite_shift import apply_shift
 from wm.envs.robosuite_tasks import NUM_ARM, TASKS, Task, TaskKind
-
-choose_gl()
-
-import mujoco  # noqa: E402 - it reads MUJOCO_GL when imported
-
-from wm.envs.robosuite_render import Drawing, prepare_model  # noqa: E402
-from wm.envs.robosuite_shift import apply_shift  # noqa: E402
 
 CONTROL_HZ = 20
 CONSTRUCTION_SEED = 0  # of robosuite's model building: in lift it decides the size of the cube, 4.3 x 4.1 x 4.0 cm

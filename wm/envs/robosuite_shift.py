@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
-import mujoco
 import numpy as np
+
+from wm.envs.physics import mujoco
 
 LIGHT_COLOUR = (1.0, 0.75, 0.45)  # evening: warm and dimmer
 LIGHT_GAIN = 0.6

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from wm.config.worlds import RobosuiteWorldConfig
+from wm.envs.physics import mujoco
 from wm.envs.robosuite_control import JointControl, OscControl, resting_gripper
 from wm.envs.robosuite_goals import Poses, read_state, write_state
 from wm.envs.robosuite_scene import CONTROL_HZ, Scene, load_scene
@@ -20,8 +21,6 @@ from wm.envs.robosuite_tasks import (
     PROPRIO_NAMES,
     goal_distance,
 )
-
-import mujoco  # isort: skip - after robosuite_scene, which chooses the OpenGL that mujoco takes when imported
 
 SUBSTEPS = 25  # of 2 ms
 JOINT_SLACK = 0.1  # radians that a reset may lie beyond a joint's limit, which is soft
