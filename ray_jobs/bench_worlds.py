@@ -52,16 +52,17 @@ def show(names: list[str], seconds: float, console: Console) -> None:
     console.print(
         f"frames at {FRAME_SIZE}, episodes of {EPISODE_STEPS} steps with {PROCESSES} processes", highlight=False
     )
-    _say(console, "world", "steps/s", "frames/s", "episodes/min", "policy of the episodes")
+    _say(console, "world", ["steps/s", "frames/s", "episodes/min"], "policy of the episodes")
     with cluster(cpus=PROCESSES, gpus=0):
         for name in names or MEASURABLE:
             speed = measure(name, seconds)
             numbers = [f"{value:,.1f}" for value in (speed.steps_s, speed.frames_s, speed.episodes_min)]
-            _say(console, name, *numbers, speed.policy)  # one by one: a slow world must not hide the others
+            _say(console, name, numbers, speed.policy)  # one by one: a slow world must not hide the others
 
 
-def _say(console: Console, world: str, steps_s: str, frames_s: str, episodes_min: str, policy: str) -> None:
-    console.print(f"{world:12}{steps_s:>12}{frames_s:>12}{episodes_min:>14}  {policy}", highlight=False)
+def _say(console: Console, world: str, numbers: list[str], policy: str) -> None:
+    columns = "".join(f"{number:>14}" for number in numbers)
+    console.print(f"{world:12}{columns}  {policy}", highlight=False)
 
 
 def measure(name: str, seconds: float) -> Speed:
