@@ -37,14 +37,14 @@ def published_pixel(point: np.ndarray, size: int) -> np.ndarray:
 
 @pytest.mark.parametrize("place", [(0.0, 0.0), (1.5, 0.0), (0.0, 1.5), (-2.0, -3.0)])
 def test_the_camera_is_the_published_one(place: tuple[float, float]) -> None:
-    world = grains()
+    world = grains(448)
     x, z = place
     state = np.array([x, 0.57, z, 9, 0.07, 9])  # the other grain is out of sight
     frame = world.render_states(state[None])[0].astype(int)
     rows, columns = np.nonzero(frame[..., 0] - frame[..., 2] > 40)  # sand-coloured
     assert len(rows) > 5
     seen = np.array([columns.mean(), rows.mean()]) + 0.5
-    np.testing.assert_allclose(seen, published_pixel(np.array([x, 0.57, z]), 224), atol=1.0)
+    np.testing.assert_allclose(seen, published_pixel(np.array([x, 0.57, z]), 448), atol=1.0)
 
 
 def test_worlds_come_and_go_and_each_shows_its_own() -> None:
