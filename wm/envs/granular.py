@@ -35,7 +35,6 @@ class GranularWorld(PushTableWorld):
     """
 
     name: str = "granular"
-    success_distance: float = 0.2
     thickness: float = RADIUS
     chained: bool = False
     reach: float = RADIUS

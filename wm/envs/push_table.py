@@ -15,6 +15,10 @@ from wm.envs.push_path import REACH, SPEED, Push, Pusher, braking_steps, clear_w
 from wm.envs.push_render import TableCamera
 from wm.envs.push_scene import PARKED, STEP_S, TABLE_HALF_X, TABLE_HALF_Z, TABLE_HEIGHT
 
+# Chamfer distance, units, exclusive: key points are 10 mm from the goal's on average, each way (the rope's radius).
+# Settling again shifts a state by 0.0005 (0.003 at most), an action that is 1 mm off by 0.03 (0.09); of 24 problems of
+# each world the nearest start was 0.38 from its goal, the median one 1.7 (rope) and 0.76 (grains).
+SUCCESS_DISTANCE = 0.2
 END_LIMIT = 3.0  # of the ends a policy asks for: what is pushed there is still on the table
 PUSHER_DOFS = 4  # x, y, z, yaw: the first of qpos and qvel
 GROWING_STEPS, PARTING_STEPS = 60, 80  # in which the foot gains its full depth, and things come clear of it
@@ -63,7 +67,6 @@ class PushTableWorld(ABC):
     name: str
     action_names: tuple[str, ...] = ("x_start", "z_start", "x_end", "z_end")
     proprio_names: tuple[str, ...] = ("none",)
-    success_distance: float  # chamfer, units, exclusive
     thickness: float  # half of it: from a key point's centre to the surface
     chained: bool  # key points that follow each other keep their distance
     reach: float  # from a key point to the furthest surface it stands for, seen from above
@@ -202,8 +205,8 @@ class PushTableWorld(ABC):
         return start, goal
 
     def success(self, state: np.ndarray, goal: np.ndarray) -> bool:
-        """Whether the chamfer distance is below `success_distance`. The original asks for less than 0, which is never true."""
-        return self.distance(state, goal) < self.success_distance
+        """Whether the chamfer distance is below 0.2 (see SUCCESS_DISTANCE). The original asks for less than 0, which is never true."""
+        return self.distance(state, goal) < SUCCESS_DISTANCE
 
     def distance(self, state: np.ndarray, goal: np.ndarray) -> float:
         """Chamfer distance of the key points, units: see `chamfer_distance`."""

@@ -43,7 +43,6 @@ class RopeWorld(PushTableWorld):
     """
 
     name: str = "rope"
-    success_distance: float = 0.2
     thickness: float = RADIUS
     chained: bool = True
     reach: float = RADIUS + LINK / 2

@@ -47,7 +47,9 @@ def test_the_camera_is_the_published_one(place: tuple[float, float]) -> None:
     np.testing.assert_allclose(seen, published_pixel(np.array([x, 0.57, z]), 448), atol=1.0)
 
 
-def test_worlds_come_and_go_and_each_shows_its_own() -> None:
+def test_worlds_come_and_go_and_each_shows_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened, open_ = [], TableCamera._open
+    monkeypatch.setattr(TableCamera, "_open", lambda camera: (opened.append(camera._size), open_(camera)))
     first, second = rope(64), grains(48, num_grains=9)
     frames = [first.render(), second.render()]
     for _ in range(3):
@@ -62,6 +64,7 @@ def test_worlds_come_and_go_and_each_shows_its_own() -> None:
         np.testing.assert_array_equal(second.render(), frames[1])
     first.close()
     np.testing.assert_array_equal(second.render(), frames[1])
+    assert opened == [64, 48, *[96, 64] * 3]  # no frame had to be drawn again
 
 
 def test_garbage_is_drawn_again_and_never_returned(monkeypatch: pytest.MonkeyPatch) -> None:

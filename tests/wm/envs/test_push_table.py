@@ -201,7 +201,7 @@ def test_distance_is_chamfer_and_success_its_threshold(world: PushTableWorld) ->
         moved = scene + np.tile([0, shift, 0], len(scene) // 3)
         assert world.distance(scene, moved) == pytest.approx(2 * shift)
         assert world.distance(scene, moved) == chamfer_distance(scene.reshape(-1, 3), moved.reshape(-1, 3))
-        assert world.success(scene, moved) is (2 * shift < world.success_distance)
+        assert world.success(scene, moved) is (2 * shift < 0.2)
 
 
 def test_a_wider_pusher_moves_more() -> None:
