@@ -9,6 +9,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +18,7 @@ import numpy as np
 
 from ray_jobs.runtime.cluster import cluster, is_local
 from ray_jobs.runtime.making import WRITERS, RecordJob, record_here, record_on_actors
-from ray_jobs.runtime.placement import machine_cpus
+from ray_jobs.runtime.placement import Node, machine_cpus
 from wm.build import build_policy, build_world
 from wm.config.catalogue import choices, config_of, policy_kinds, split_overrides, world_kinds
 from wm.config.errors import UserError, nearest
@@ -147,21 +148,23 @@ def make_data(
     )
     if actors is not None and actors < 0:
         raise UserError(f"--actors: {actors} is below 0")
-    if actors is not None and is_local():
-        _check_actors(actors, machine_cpus())
-    staged = job.staged()
-    if not _prepare(job):
-        staged.remove()
-        return Made(False, ())
-    waiting = staged.missing()
-    there = episodes - len(waiting)
+    with ExitStack() as joined:
+        if actors:  # before anything is written
+            nodes = None if is_local() else joined.enter_context(cluster())
+            _check_actors(actors, machine_cpus() if nodes is None else _cpus(nodes))
+        staged = job.staged()
+        if not _prepare(job):
+            staged.remove()
+            return Made(False, ())
+        waiting = staged.missing()
+        there = episodes - len(waiting)
 
-    def done(index: int) -> None:
-        nonlocal there
-        there += 1
-        progress(there, episodes)
+        def done(index: int) -> None:
+            nonlocal there
+            there += 1
+            progress(there, episodes)
 
-    _record(job, waiting, actors, done)
+        _record(job, waiting, actors, done)
     return Made(True, _finish(job, staged))
 
 
@@ -266,9 +269,11 @@ def _record(job: RecordJob, waiting: list[int], actors: int | None, done: Callab
     if not rest:
         return
     with cluster() as nodes:
-        cpus = int(sum(node.cpus for node in nodes))
-        _check_actors(actors or 0, cpus)
-        record_on_actors(job, rest, actors or cpus, done)
+        record_on_actors(job, rest, actors or _cpus(nodes), done)
+
+
+def _cpus(nodes: Sequence[Node]) -> int:
+    return int(sum(node.cpus for node in nodes))
 
 
 def _check_actors(actors: int, cpus: int) -> None:

@@ -87,9 +87,9 @@ def test_planning_that_cannot_be_is_one_line(tmp_path: Path) -> None:
     source = write_run(tmp_path / "theirs", case)
     result = CliRunner().invoke(app, ["import-checkpoint", str(source), str(tmp_path / "ours"), *tiny_encoder(case)])
     assert result.exit_code == 0, result.output
-    assert "note: `wm plan` will refuse it: env 'pusht' cannot be simulated" in result.output
+    assert "note: `wm plan` will refuse it: it was imported without its data" in result.output
     message = user_error(lambda: plan.plan_checkpoint(tmp_path / "ours", [], None, Narrator(Console(quiet=True))))
-    assert "env 'pusht' cannot be simulated here (worlds: wall" in message
+    assert "import it again with --data FOLDER" in message
 
 
 def test_evaluation_reads_what_the_model_was_trained_with(tmp_path: Path) -> None:

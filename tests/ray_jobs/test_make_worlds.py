@@ -113,6 +113,14 @@ def test_a_world_that_always_raises_ends_the_job(tmp_path: Path) -> None:
 
 @pytest.mark.ray
 @pytest.mark.slow
+def test_more_actors_than_a_cluster_has_write_nothing(tmp_path: Path, ray_cluster: Any) -> None:
+    message = user_error(lambda: make_data("wall", tmp_path / "out", **{**WALL, "actors": 5}))
+    assert "--actors: 5, but there are 4 CPUs" in message
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.ray
+@pytest.mark.slow
 def test_actors_make_the_same_bytes(tmp_path: Path, ray_cluster: Any) -> None:
     heard: list[tuple[int, int]] = []
     make_data("wall", tmp_path / "one", **WALL, actors=0)

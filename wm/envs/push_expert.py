@@ -20,8 +20,8 @@ class PushExpert:
 
     Each action: draw pushes from behind a particle (the further from the goal's shape, the likelier) to a goal point (the
     further from every particle, the likelier), guess geometrically what each would do (`push_model`), refine the best few,
-    and do the one whose guess is nearest to the goal, or none if all are further from it than now. It plans one push ahead
-    and knows no physics: no friction, no heap, little of a rope's stiffness.
+    and do the one whose guess is nearest to the goal, or none if all are further from it than now. It stops when the goal
+    is reached. It plans one push ahead and knows no physics: no friction, no heap, little of a rope's stiffness.
 
     Args:
         num_candidates: pushes drawn for an action.
@@ -44,6 +44,8 @@ class PushExpert:
     def act(self, world: World, rng: np.random.Generator) -> np.ndarray:
         """The next push (4,), units."""
         table = as_push_table(world)
+        if table.success(table.state, self.goal):
+            return NO_PUSH.copy()
         points, goal = table_points(table.state), table_points(self.goal)
         actions = np.vstack([NO_PUSH, self._draw(table, points, goal, rng)])
         costs = self._costs(table, points, goal, actions)

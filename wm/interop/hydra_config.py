@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, cast, get_args
+from typing import Any, TypeVar, cast
 
 from wm.config.errors import UserError, nearest
-from wm.config.worlds import WorldConfig
 from wm.config.yaml import read_yaml
 
 PIXELS_PER_PATCH = 16  # the reference resizes img_size to (img_size / 16) patches of the encoder's own size
@@ -122,8 +121,7 @@ def translate(run: HydraRun) -> Translated:
         if target != "models.proprio.ProprioceptiveEmbedding":
             raise run.refuse(f"{part}._target_", f"{target} has no counterpart here (a learned embedding has)")
     encoder, token_dim, tokens = _encoder(run)
-    world = {"plan.world.kind": run.world} if run.world in world_kinds() else {}
-    settings = {**_model(run), **encoder, **_decoder(run), **_training(run), **world}
+    settings = {**_model(run), **encoder, **_decoder(run), **_training(run), "plan.world.kind": run.world}
     return Translated(settings, token_dim, tokens)
 
 
@@ -197,9 +195,3 @@ def _training(run: HydraRun) -> dict[str, Any]:
         "train.optimizer.embedding_lr": run.get("training.action_encoder_lr", float),
         "seed": run.count("training.seed", least=0),
     }
-
-
-def world_kinds() -> list[str]:
-    """Every world that can be simulated."""
-    union = get_args(WorldConfig)[0]
-    return [cls.model_fields["kind"].default for cls in get_args(union) or (union,)]

@@ -21,7 +21,7 @@ from wm.config.yaml import parse_override
 from wm.contracts import Encoder
 from wm.data.dataset import Dataset
 from wm.interop.exporting import EXPORT, read_export
-from wm.interop.hydra_config import HydraRun, Translated, translate, world_kinds
+from wm.interop.hydra_config import HydraRun, Translated, translate
 from wm.interop.keys import to_ours
 from wm.interop.reference_run import ReferenceCheckpoint, find_run, read_checkpoint
 from wm.interop.reference_statistics import reference_statistics
@@ -111,7 +111,7 @@ def import_checkpoint(source: Path, target: Path, data: Path | None = None, over
             "run": identity,
             "epoch": theirs.epoch,
             "no_eval": _no_data(data, dataset),
-            "no_plan": _no_world(run, config) or _no_data(data, dataset),
+            "no_plan": _no_data(data, dataset),
         },
     }
     weights = _weights(config, facts, theirs, file)
@@ -190,13 +190,6 @@ def _no_data(data: Path | None, dataset: Dataset | None) -> str | None:
     if dataset is None and data is None:
         return "it was imported without its data; import it again with --data FOLDER"
     return f"the layout of {data} cannot be read here" if dataset is None else None
-
-
-def _no_world(run: HydraRun, config: ExperimentConfig) -> str | None:
-    """Why its env cannot be simulated, or None."""
-    if run.world != config.plan.world.kind:
-        return f"env '{run.world}' cannot be simulated here (worlds: {', '.join(world_kinds())})"
-    return None
 
 
 def _command_line(overrides: Sequence[str]) -> Layer:

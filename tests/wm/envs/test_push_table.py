@@ -249,3 +249,11 @@ def test_the_expert_approaches_its_goal(world: PushTableWorld) -> None:
             best = min(best, world.distance(world.state, expert.goal))
         after.append(best)
     assert np.mean(after) < 0.6 * np.mean(before)
+
+
+def test_the_expert_stops_at_its_goal(world: PushTableWorld) -> None:
+    expert, rng = PushExpert(), np.random.default_rng(0)
+    expert.reset(world, rng)
+    assert not np.array_equal(expert.act(world, rng), NOTHING)
+    world.reset_to(expert.goal)
+    np.testing.assert_array_equal(expert.act(world, rng), NOTHING)
