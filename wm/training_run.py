@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from wm.build import build_dataset, build_encoder, build_model, encoder_at, model_facts
 from wm.config.errors import UserError
@@ -32,6 +32,7 @@ from wm.training.loop import Training
 from wm.types import Batch, ClipRef
 
 LOCK_WAIT_S = 60.0
+_CENTER_FRAMES = 128
 
 
 @dataclass(frozen=True)
@@ -200,6 +201,12 @@ class RunInputs:
         """Clips by reference, as tokens."""
         return encoded(self.encoder, to_batch(self.dataset.reader.read(refs)))
 
+    def token_mean(self) -> Tensor:
+        """(D,) the mean token of the training frames, from a fixed sample of them."""
+        frames = self.dataset.probe_clips(1).spread(_CENTER_FRAMES, seed=0)
+        sums = [self.batch([frame]).obs.visual.double().mean(dim=(0, 1, 2)) for frame in frames]
+        return torch.stack(sums).mean(dim=0).float()
+
     def training(
         self,
         reporter: Reporter,
@@ -214,9 +221,12 @@ class RunInputs:
         torch.set_num_threads(self.config.train.num_threads)
         facts = {**model_facts(self.config, self.dataset, self.encoder), "train_hash": self.hash, "commit": commit}
         validator = self.validator() if is_main else None
+        model = build_model(self.config, facts)
+        if model.token_center is not None:
+            model.token_center.mean.copy_(self.token_mean())
         return Training(
             config=self.config.train,
-            model=build_model(self.config, facts),
+            model=model,
             device=pick_device(self.config.train.device),
             total_steps=self.total_steps,
             steps_per_epoch=self.clips.schedule.steps_per_epoch,

@@ -117,6 +117,9 @@ class DinoWmConfig(Config):
 
     Args:
         history_len: past frames the predictor sees, H.
+        center_tokens: take the mean token of the training frames off first. A projection could hold it in its bias, but pretrained
+            features share a mean far larger than their spread: then every step of P moves all latents together, faster than a
+            predictor follows (LOG.md).
         concat: `channel` puts proprio and action into every patch token's channels; `token` gives each a token beside them.
         terms: loss terms from outside, by name.
         decoder: draws pictures from detached latents; it changes nothing of the world model.
@@ -125,6 +128,7 @@ class DinoWmConfig(Config):
     kind: Literal["dino_wm"] = "dino_wm"
     variant: Annotated[str, Field(min_length=1)] = "baseline"
     history_len: PositiveInt = 3
+    center_tokens: bool = False
     concat: Literal["channel", "token"] = "channel"
     projection: ProjectionConfig = NoProjection()
     proprio: ProprioConfig = EmbeddedProprio()

@@ -2,9 +2,33 @@
 
 from __future__ import annotations
 
-from torch import nn
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from wm.config.model import LinearProjection, MlpProjection, NoProjection
+
+
+class TokenCenter(nn.Module):
+    """Tokens less the mean token of the training frames: a constant, kept with the weights.
+
+    Args:
+        dim: D.
+    """
+
+    mean: Tensor
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(dim))
+
+    def forward(self, tokens: Float[Tensor, "*shape D"]) -> Float[Tensor, "*shape D"]:
+        """tokens - mean."""
+        return tokens - self.mean
+
+    def undo(self, tokens: Float[Tensor, "*shape D"]) -> Float[Tensor, "*shape D"]:
+        """tokens + mean."""
+        return tokens + self.mean
 
 
 def build_projection(config: NoProjection | LinearProjection | MlpProjection, in_dim: int) -> tuple[nn.Module, int]:

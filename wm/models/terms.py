@@ -89,6 +89,7 @@ def loss_terms(model: WorldModel, forward: Forward, progress: float) -> LossTerm
         add("alignment_loss", alignment_loss(model, forward), value_at(config.alignment.weight, progress))
     if not isinstance(config.reconstruction, NoReconstruction) and model.reconstruction_head is not None:
         rebuilt = model.reconstruction_head(model.visual(forward.content))
+        rebuilt = rebuilt if model.token_center is None else model.token_center.undo(rebuilt)
         value = reconstruction_loss(rebuilt, forward.batch.obs.visual, weights, ranks)
         add("reconstruction_loss", value, value_at(config.reconstruction.weight, progress))
     if not isinstance(config.latent_dynamics, NoLatentDynamics):

@@ -25,7 +25,7 @@ from wm.models.embedding import VectorEmbedding, tile
 from wm.models.heads import TransitionHead
 from wm.models.masking import TokenMasking
 from wm.models.predictor import CausalPredictor
-from wm.models.projection import build_projection
+from wm.models.projection import TokenCenter, build_projection
 from wm.models.terms import Forward, loss_terms
 from wm.types import Batch, LossTerms, Observation
 
@@ -78,7 +78,7 @@ class WorldModel(nn.Module):
         """Patch tokens (and proprio) of each frame as content. Raises ValueError for pixels."""
         if obs.is_pixels:
             raise ValueError("the world model takes patch tokens; encode pixels with the encoder first")
-        tokens = obs.visual
+        tokens = obs.visual if self.token_center is None else self.token_center(obs.visual)
         proprio = self._embed_proprio(obs)
         if self.is_joint:
             joint = tokens if proprio is None else torch.cat([tokens, tile(proprio, tokens.shape[2])], dim=-1)
@@ -196,6 +196,7 @@ class WorldModel(nn.Module):
         self.projection, self.visual_dim = build_projection(
             config.projection, self.token_dim + (proprio_width if self.is_joint else 0)
         )
+        self.token_center = TokenCenter(self.token_dim) if config.center_tokens else None
         self.proprio_embedding: VectorEmbedding | None = None
         if isinstance(config.proprio, EmbeddedProprio):
             dim = self.visual_dim if as_token else config.proprio.dim

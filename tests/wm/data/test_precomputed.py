@@ -132,7 +132,6 @@ def change(key: str, values: Callable[[np.ndarray], np.ndarray]) -> Callable[[Ar
         (change("actions", lambda a: np.full_like(a, np.nan)), "actions of episode 0 hold NaN"),
         (lambda given: given.update(lengths=np.array([31] * 6)), "lengths must be (6,) within 1..30"),
     ],
-    ids=str,
 )
 def test_a_bad_folder_is_refused(tmp_path: Path, spoil: Callable[[Arrays], object], says: str) -> None:
     given = arrays()

@@ -92,7 +92,7 @@ def test_the_gradient_of_reconstruction_reaches_the_projection(make_model, make_
 def test_projection_w_and_reconstruction_are_in_the_checkpoint(make_model):
     names = make_model("align_recon").state_dict().keys()
     parts = {name.split(".")[0] for name in names}
-    assert parts == {"predictor", "action_embedding", "proprio_embedding", "projection"} | {
+    assert parts == {"predictor", "action_embedding", "proprio_embedding", "projection", "token_center"} | {
         "alignment_head",
         "reconstruction_head",
     }
