@@ -14,7 +14,7 @@ demo: setup ## make data, train six small runs, plan with each, compare: the mai
 	@$(BIN)/wm demo
 
 test: setup ## all tests but those that need a GPU, the network or a SIGKILL drill (quick ones only: .venv/bin/pytest)
-	@$(BIN)/python -m pytest -m "not gpu and not network and not recovery" --durations=10
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not gpu and not network and not recovery" --durations=10
 
 recovery: setup ## kill workers and drivers with SIGKILL and compare the resumed runs bit for bit (about six minutes)
 	@$(BIN)/python -m pytest -m recovery tests/integration/test_recovery.py

@@ -206,27 +206,3 @@ def test_a_larger_ball_stops_farther_from_the_wall() -> None:
         world.reset_to(np.array([0.8, 1.8, 0, 0]))
         run(world, np.tile([-0.2, 0.0], (60, 1)))
         assert world.state[0] == pytest.approx(0.3 + radius, abs=0.01)
-
-
-@pytest.mark.slow
-def test_a_thousand_resets_and_ten_thousand_steps_hold_no_memory() -> None:
-    import gc
-
-    import psutil
-
-    world, rng, process = make(layout="random"), np.random.default_rng(0), psutil.Process()
-
-    def work(resets: int) -> None:
-        for _ in range(resets):
-            world.set_layout(world.sample_layout(rng))
-            world.reset_to(world.sample_problem(rng)[0])
-            run(world, rng.uniform(-1, 1, (10, 2)))
-            frame = world.render()
-            assert frame.std() > 20  # floor and walls
-
-    work(200)
-    gc.collect()
-    before = process.memory_info().rss
-    work(1000)
-    gc.collect()
-    assert process.memory_info().rss - before < 20e6

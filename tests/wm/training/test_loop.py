@@ -88,8 +88,8 @@ def test_training_changes_weights_and_uses_dropout(uninterrupted: RunInputs, tmp
     checkpoint = newest(uninterrupted)
     fresh = uninterrupted.training(NullReporter(), uninterrupted.local_batches, keep_checkpoints=False).model
     unmoved = [name for name, value in fresh.state_dict().items() if torch.equal(value, checkpoint.model[name])]
-    # Every row has labels, so the null vectors never enter a loss; the presets' other parts all must move.
-    assert unmoved == ["proprio_embedding.null", "action_embedding.null"]
+    # Every row has labels, so the null vectors never enter a loss; the mean token is a constant. All other parts must move.
+    assert unmoved == ["token_center.mean", "proprio_embedding.null", "action_embedding.null"]
     dry = hard_run(tmp_path, model__predictor__dropout=0.0)
     train(dry)
     assert not same(newest(dry).model, checkpoint.model)
