@@ -17,7 +17,7 @@ from wm.config.resolve import Layer, resolve
 from wm.config.yaml import parse_override
 from wm.data.atomic import atomic_file
 from wm.data.normalization import vector_statistics
-from wm.data.wall_single import WallSingleSource
+from wm.data.sources.wall_single import WallSingleSource
 
 
 def inspect_folder(path: Path, sheet: Path | None) -> list[str]:

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from tests.wm.data.samples import encoder, inputs, same, train, trained, user_error
+from wm.data.sources.wall_single import WallSingleEpisode
 from wm.data.token_files import TokenFiles
-from wm.data.wall_single import WallSingleEpisode
 from wm.training.checkpoint import find_checkpoint, load_checkpoint
 from wm.training.reporter import NullReporter
 from wm.training_run import RunFolder, pick_device

@@ -27,7 +27,7 @@ class DinoWmSourceConfig(Config):
 
 
 class PrecomputedSourceConfig(Config):
-    """Features recorded as files: tokens without pixels, for `encoder.kind: precomputed` (layout: wm/data/precomputed.py).
+    """Features recorded as files: tokens without pixels, for `encoder.kind: precomputed` (layout: wm/data/sources/precomputed.py).
 
     Args:
         path: a folder; a relative one lies under `storage.root/data`.

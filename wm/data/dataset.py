@@ -14,9 +14,9 @@ from wm.contracts import Source, TokenStore
 from wm.data.clip_index import ClipIndex, split_episodes, split_last
 from wm.data.clip_reader import ClipReader
 from wm.data.normalization import DataStatistics, data_statistics
-from wm.data.precomputed import PrecomputedSource
+from wm.data.sources.precomputed import PrecomputedSource
+from wm.data.sources.wall_single import WallSingleSource
 from wm.data.token_files import TokenFiles
-from wm.data.wall_single import WallSingleSource
 
 
 def open_source(config: SourceConfig, name: str, folder: Path) -> Source:

@@ -22,8 +22,8 @@ from wm.config.experiment import ExperimentConfig
 from wm.config.resolve import Layer, resolve
 from wm.contracts import Encoder
 from wm.data.dataset import Dataset
-from wm.data.precomputed import PrecomputedSource
-from wm.data.wall_single import WallSingleSource
+from wm.data.sources.precomputed import PrecomputedSource
+from wm.data.sources.wall_single import WallSingleSource
 from wm.training.reporter import ListReporter, NullReporter
 from wm.training_run import RunInputs
 

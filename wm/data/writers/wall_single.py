@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from wm.config.errors import UserError
-from wm.data.wall_single import WallSingleWriter
+from wm.data.sources.wall_single import WallSingleWriter
 from wm.data.writers.writer import DatasetFacts, need_sizes, stacked
 from wm.types import RecordedEpisode
 

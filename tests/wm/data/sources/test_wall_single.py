@@ -15,7 +15,7 @@ from tests.wm.data.samples import EPISODES, SIZE, STEPS, refusal, user_error, wa
 from wm.build import build_world
 from wm.config.worlds import WallWorldConfig
 from wm.data import wall_single
-from wm.data.wall_single import WallSingleWriter
+from wm.data.sources.wall_single import WallSingleWriter
 from wm.envs.demonstrations import make_episodes
 from wm.envs.policies import WanderPolicy
 

@@ -14,7 +14,7 @@ from tests.wm.data.samples import user_error
 from wm.config.data import DataConfig, PrecomputedSourceConfig
 from wm.data.clip_reader import to_batch
 from wm.data.dataset import Dataset
-from wm.data.precomputed import PrecomputedSource
+from wm.data.sources.precomputed import PrecomputedSource
 from wm.types import ClipRef
 
 EPISODES, STEPS, DIM = 6, 30, 5
