@@ -7,7 +7,7 @@ from jaxtyping import Float
 
 from wm.config.worlds import GranularWorldConfig
 from wm.envs.push_path import Pusher
-from wm.envs.push_scene import OBJECT_GROUP, TABLE_HEIGHT, Look, scene_xml, shifted_look, shifted_pusher
+from wm.envs.push_scene import TABLE_HEIGHT, Look, scene_xml, shifted_look, shifted_pusher
 from wm.envs.push_table import PUSHER_DOFS, PushTableWorld
 
 RADIUS = 0.07  # units of 100 mm: the widest at which the tightest goal, scaled by 0.6, is still one layer
@@ -44,7 +44,7 @@ class GranularWorld(PushTableWorld):
         pusher = shifted_pusher(BOARD, config.shift)
         grain = (
             f'<freejoint/><geom type="sphere" size="{RADIUS}" mass="{MASS}" friction="{FRICTION} 0.005 0.0001" condim="3" '
-            f'contype="2" conaffinity="3" material="object" group="{OBJECT_GROUP}"/>'
+            f'contype="2" conaffinity="3" material="object"/>'
         )
         xml = scene_xml(
             f"<body>{grain}</body>" * config.num_grains,

@@ -16,7 +16,7 @@ GRAVITY = 98.1  # units/s^2 = 9.81 m/s^2
 STEP_S = 0.005
 PUSHER_FRICTION = 0.1  # of all its contacts, whatever it meets
 PARKED = (-50.0, -50.0, 20.0, 0.0)  # x, y, z, yaw where the pusher is when it has left
-OBJECT_GROUP, UNSEEN_GROUP = 1, 3  # of geoms: what lies on the table, and what is never drawn
+UNSEEN_GROUP = 3  # of geoms that are never drawn
 BIGGER_PUSHER = 1.6  # `shift: agent_size`
 
 
@@ -83,7 +83,7 @@ def scene_xml(
     geoms of affinity 2. So the pusher meets objects only.
 
     Args:
-        objects: bodies (MJCF) on the table; their geoms in group 1, of material `object`.
+        objects: bodies (MJCF) on the table; their geoms of material `object`.
         excludes: pairs of bodies (MJCF) that do not collide.
         pusher_height: of its body, units.
         friction: sliding, of table and floor.

@@ -175,7 +175,7 @@ class PushTableWorld(ABC):
         """The current frame, uint8 (frame_size, frame_size, 3), RGB: from above at 45 degrees, no pusher in it.
 
         Raises:
-            RuntimeError: OpenGL gives no picture, or garbage.
+            UserError: no OpenGL works here.
         """
         return self.render_states(self._state[None])[0]
 

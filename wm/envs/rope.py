@@ -8,7 +8,7 @@ from jaxtyping import Float
 from wm.config.worlds import RopeWorldConfig
 from wm.envs.physics import mujoco
 from wm.envs.push_path import Pusher
-from wm.envs.push_scene import OBJECT_GROUP, TABLE_HEIGHT, UNSEEN_GROUP, Look, scene_xml, shifted_look, shifted_pusher
+from wm.envs.push_scene import TABLE_HEIGHT, UNSEEN_GROUP, Look, scene_xml, shifted_look, shifted_pusher
 from wm.envs.push_table import PushTableWorld
 
 NUM_LINKS = 25
@@ -115,7 +115,7 @@ def _chain() -> str:
     joints = f'<joint axis="0 0 1" {hinge}/><joint axis="0 1 0" {hinge}/>'
     geoms = (
         f'<geom type="capsule" fromto="0 0 0 {LINK} 0 0" size="{RADIUS}" mass="{MASS / NUM_LINKS}" friction="{FRICTION}" '
-        f'contype="2" conaffinity="2" material="object" group="{OBJECT_GROUP}"/>'
+        f'contype="2" conaffinity="2" material="object"/>'
         f'<geom type="sphere" pos="{LINK / 2} 0 0" size="{RADIUS}" mass="0" friction="{FRICTION}" '
         f'contype="0" conaffinity="1" group="{UNSEEN_GROUP}"/>'
     )

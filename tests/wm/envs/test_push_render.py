@@ -5,12 +5,13 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable
 
+import mujoco
 import numpy as np
 import pytest
 
 from wm.build import build_world
 from wm.config.worlds import GranularWorldConfig, RopeWorldConfig
-from wm.envs.push_render import TableCamera
+from wm.envs import mujoco_camera
 from wm.envs.push_table import PushTableWorld, as_push_table
 
 
@@ -48,8 +49,13 @@ def test_the_camera_is_the_published_one(place: tuple[float, float]) -> None:
 
 
 def test_worlds_come_and_go_and_each_shows_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    opened, open_ = [], TableCamera._open
-    monkeypatch.setattr(TableCamera, "_open", lambda camera: (opened.append(camera._size), open_(camera)))
+    opened, make = [], mujoco_camera._Stage.make
+
+    def noted(stage: mujoco_camera._Stage, model: mujoco.MjModel, size: int) -> object:
+        opened.append(size)
+        return make(stage, model, size)
+
+    monkeypatch.setattr(mujoco_camera._Stage, "make", noted)
     first, second = rope(64), grains(48, num_grains=9)
     frames = [first.render(), second.render()]
     for _ in range(3):
@@ -67,24 +73,17 @@ def test_worlds_come_and_go_and_each_shows_its_own(monkeypatch: pytest.MonkeyPat
     assert opened == [64, 48, *[96, 64] * 3]  # no frame had to be drawn again
 
 
-def test_garbage_is_drawn_again_and_never_returned(monkeypatch: pytest.MonkeyPatch) -> None:
-    world = rope(64)
+@pytest.mark.parametrize("make", [rope, grains])
+def test_a_lost_buffer_is_noticed_and_made_again(make: Callable[..., PushTableWorld]) -> None:
+    from OpenGL import GL
+
+    world = make(64)
     good = world.render()
-    draw, calls = TableCamera._draw, []
-    garbage = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
-
-    def once_garbage(camera: TableCamera, pose: np.ndarray, objects: bool) -> np.ndarray:
-        calls.append(objects)
-        return garbage if len(calls) == 1 else draw(camera, pose, objects)
-
-    monkeypatch.setattr(TableCamera, "_draw", once_garbage)
+    assert world._camera is not None
+    lost = world._camera._camera._context
+    GL.glDeleteFramebuffers(2, [lost.offFBO, lost.offFBO_r])
     np.testing.assert_array_equal(world.render(), good)
-    assert calls == [True, False, True]
-    monkeypatch.setattr(
-        TableCamera, "_draw", lambda *_, **__: np.random.default_rng().integers(0, 256, (64, 64, 3), dtype=np.uint8)
-    )
-    with pytest.raises(RuntimeError, match="garbage"):
-        world.render()
+    assert world._camera._camera._context is not lost
 
 
 def test_rendering_reads_only_the_state() -> None:
