@@ -146,8 +146,9 @@ class _Stage:
             self._kept = [kept for kept in self._kept if kept is not context]
 
     def make(self, model: mujoco.MjModel, size: int) -> Any:
-        """A MuJoCo context with an offscreen buffer of at least `size`; `enter` first."""
+        """A MuJoCo context with an offscreen buffer of at least `size`."""
         try:
+            self._gl.make_current()  # at the last moment: a foreign renderer that is collected leaves no context current
             context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100.value)
             if size > min(context.offWidth, context.offHeight):
                 mujoco.mjr_resizeOffscreen(size, size, context)

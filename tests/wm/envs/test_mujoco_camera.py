@@ -87,6 +87,23 @@ def test_a_foreign_renderer_comes_and_goes(alone: list[np.ndarray]) -> None:
     assert world._camera._context is context  # it need not be saved by the guard
 
 
+def test_a_foreign_renderer_dies_in_the_middle_of_a_picture(
+    monkeypatch: pytest.MonkeyPatch, alone: list[np.ndarray]
+) -> None:
+    """The collector may run at any moment, and mujoco's own context leaves none current when it goes."""
+    enter = mujoco_camera._Stage.enter
+    known, new = PointMazeWorld(KINDS[0]), PointMazeWorld(KINDS[1])
+    known.render()
+
+    def and_lose_it(stage: mujoco_camera._Stage) -> None:
+        enter(stage)
+        mujoco.GLContext(8, 8).free()
+
+    monkeypatch.setattr(mujoco_camera._Stage, "enter", and_lose_it)
+    np.testing.assert_array_equal(new.render(), alone[1])
+    np.testing.assert_array_equal(known.render(), alone[0])
+
+
 def test_nothing_is_kept_of_the_dead() -> None:
     PointMazeWorld(KINDS[0]).render()
     gc.collect()
