@@ -18,6 +18,7 @@ from wm.envs.gl import choose_gl
 from wm.envs.physics import mujoco
 
 _STAGE_SIZE = 64  # pixels; of OSMesa's own buffer, which nothing is drawn on
+_DISPLAY_ENDED = (0x3001, 0x3008)  # EGL_NOT_INITIALIZED; EGL_BAD_DISPLAY, where the context was not current
 
 
 class View(NamedTuple):
@@ -163,10 +164,17 @@ class _Stage:
 
     def leave(self) -> None:
         """Free everything, at the end of the process; another thread's objects go with its context."""
-        if self is getattr(_thread, "stage", None):
-            self._discarded = list(self._kept)
-            self.enter()
-        self._gl.free()
+        try:
+            if self is getattr(_thread, "stage", None):
+                self._discarded = list(self._kept)
+                self.enter()
+            self._gl.free()
+        except Exception as error:
+            # A library that drew later (robosuite's own renderer) ends the display, which all share, in an exit handler of its
+            # own, and that one runs first. What was on the display is gone with it; mujoco's object would try again.
+            if getattr(error, "err", None) not in _DISPLAY_ENDED:
+                raise
+            self._gl._context = None
 
 
 def _no_context(name: str, error: Exception) -> UserError:

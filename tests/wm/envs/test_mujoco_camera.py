@@ -182,3 +182,27 @@ worlds[1].render()
     assert done.stderr == ""
     assert "forked" in done.stdout
     assert done.stdout.endswith("\n7\n")
+
+
+@pytest.mark.parametrize("current", [True, False])
+def test_the_process_ends_quietly_when_another_library_ended_the_display(current: bool) -> None:
+    """As robosuite's renderer does: exit handlers run in reverse order, so one that is registered later ends it earlier."""
+    if choose_gl() != "egl":
+        pytest.skip("only EGL has a display that all share")
+    code = f"""
+import atexit, threading
+from wm.config.worlds import PointMazeWorldConfig
+from wm.envs.point_maze import PointMazeWorld
+worlds = [PointMazeWorld(PointMazeWorldConfig(frame_size=16)) for _ in range(2)]
+worlds[0].render()
+thread = threading.Thread(target=worlds[1].render)
+thread.start()
+thread.join()
+from mujoco import egl
+from mujoco.egl import egl_ext
+if not {current}:
+    egl_ext.eglReleaseThread()
+atexit.register(egl_ext.eglTerminate, egl.create_initialized_egl_device_display())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
