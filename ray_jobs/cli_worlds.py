@@ -38,7 +38,9 @@ def make(
     size: Annotated[
         int | None, typer.Option(help="Frame side in pixels; default: 84 for wall, else the world's.")
     ] = None,
-    policy: Annotated[str | None, typer.Option(help=f"{POLICIES}; default: wander for wall, else random.")] = None,
+    policy: Annotated[
+        str | None, typer.Option(help=f"{POLICIES}; default: wander for wall, push for rope and granular, else random.")
+    ] = None,
     layout: Annotated[str | None, typer.Option(help="world.layout: fixed or random, where a world has it.")] = None,
     shift: Annotated[str | None, typer.Option(help="world.shift: light, colours, ...; each world has its own.")] = None,
     seed: Annotated[int, typer.Option(help="Of everything drawn.")] = 0,

@@ -15,7 +15,8 @@ class PushParticlesPolicy:
     An episode starts from the world's scene, the same every time. A push starts uniformly in [-4, 4]^2, more than 0.2
     from every particle, and ends on the line through a particle (one within 2.0 of their median), `past` beyond it in x;
     both coordinates of the end must be within +-1.5. After 1000 tries without such a push the answer is one that touches
-    nothing: down and up in a corner of the table.
+    nothing: down and up in a corner of the table. `random` and `smooth` know nothing of what lies there: in the scene 35 % of
+    uniform actions touch the rope and 65 % the grains, 41 % and 82 % of smooth ones.
 
     Args:
         past: range of the way past the particle, units along x. 1.0 is the original's rule in planning; 1.5 to 2.0, by a
