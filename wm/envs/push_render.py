@@ -1,5 +1,7 @@
-# pyright: reportAttributeAccessIssue=false
 """Pictures of a table world: what is drawn, and of which pose. How they stay right: `mujoco_camera`."""
+
+# pyright: reportAttributeAccessIssue=false
+# mujoco is a compiled module without stubs.
 
 from __future__ import annotations
 

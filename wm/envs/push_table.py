@@ -1,5 +1,8 @@
 """A table, things on it, and a pusher that one action moves once from a start to an end: what rope and granular share."""
 
+# pyright: reportAttributeAccessIssue=false
+# mujoco is a compiled module without stubs.
+
 from __future__ import annotations
 
 from abc import ABC, abstractmethod

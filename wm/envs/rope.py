@@ -1,5 +1,8 @@
 """A rope on a table, pushed by a stick: the rope world of DINO-WM, in MuJoCo."""
 
+# pyright: reportAttributeAccessIssue=false
+# mujoco is a compiled module without stubs.
+
 from __future__ import annotations
 
 import numpy as np
