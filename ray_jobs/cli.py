@@ -285,14 +285,38 @@ def doctor() -> None:
 
 @data_app.command("inspect")
 def data_inspect(
-    path: Annotated[Path, typer.Argument(help="A data folder.")],
+    path: Annotated[Path, typer.Argument(help="A data folder, or an HDF5 file.")],
+    overrides: Overrides = None,
     sheet: Annotated[Path | None, typer.Option(help="Write a contact sheet PNG here.")] = None,
 ) -> None:
     """Say what a data set is: episodes, lengths, shapes, statistics, and what looks suspicious."""
-    from ray_jobs.inspect_data import inspect_folder
+    from ray_jobs.inspect_data import inspect_data
+    from ray_jobs.runtime.progress import Narrator
 
-    for line in inspect_folder(path, sheet):
+    with Narrator(console).step(f"Look at {path}", "episodes") as stage:
+        lines, _ = inspect_data(path, sheet, overrides or [], progress=stage.update)
+    for line in lines:
         console.print(line, soft_wrap=True, highlight=False)
+
+
+@data_app.command("validate")
+def data_validate(
+    path: Annotated[Path, typer.Argument(help="A data folder, or an HDF5 file.")],
+    overrides: Overrides = None,
+    strict: Annotated[bool, typer.Option(help="What is only suspicious fails, too.")] = False,
+) -> None:
+    """Read every number and decode every frame; say what is wrong, episode by episode. Exit code 1 if anything is."""
+    from ray_jobs.inspect_data import inspect_data
+    from ray_jobs.runtime.progress import Narrator
+
+    with Narrator(console).step(f"Read all of {path}", "episodes") as stage:
+        _, report = inspect_data(path, None, overrides or [], every_frame=True, progress=stage.update)
+    for finding in report.findings:
+        console.print(str(finding), soft_wrap=True, highlight=False)
+    odd = len(report.findings) - len(report.errors)
+    console.print(f"{len(report.errors)} errors, {odd} suspicious", highlight=False)
+    if report.errors or (strict and odd):
+        raise typer.Exit(1)
 
 
 @data_app.command("tokenize")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
@@ -11,54 +11,65 @@ import numpy as np
 from ray_jobs.runtime.progress import Narrator
 from ray_jobs.runtime.runs import storage_root
 from wm.build import build_dataset, build_encoder
-from wm.config.data import DinoWmSourceConfig
+from wm.config.catalogue import config_of, source_kinds
 from wm.config.errors import UserError
 from wm.config.resolve import Layer, resolve
 from wm.config.yaml import parse_override
+from wm.contracts import Source
 from wm.data.atomic import atomic_file
+from wm.data.checks import Report, check_source
+from wm.data.dataset import open_source
 from wm.data.normalization import vector_statistics
+from wm.data.sources.detect import detect
+from wm.data.sources.precomputed import PrecomputedSource
 from wm.data.sources.wall_single import WallSingleSource
 
+SHEET_ROWS = 8
+Progress = Callable[[int, int], None]
 
-def inspect_folder(path: Path, sheet: Path | None) -> list[str]:
-    """What the folder holds, one fact a line; every frame file is opened. Raises UserError when it is not a data set."""
-    source = WallSingleSource(DinoWmSourceConfig(path=str(path)), path.name, path)
-    frame_shapes: set[tuple[int, ...]] = set()
-    worst = 0.0
-    for index in range(len(source)):
-        frames = source.episode(index).frames([0, source.lengths[index] - 1])
-        frame_shapes.add(frames.shape[1:])
-        # s' = s + 2 a in free space: data from another simulator breaks this (WORLDS section 1).
-        free = source.states[index, :-1] + 2 * source.actions[index, :-1]
-        worst = max(worst, float((np.abs(source.states[index, 1:] - free).max(axis=1) > 1e-3).mean()))
+
+def inspect_data(
+    path: Path,
+    sheet: Path | None,
+    overrides: Sequence[str] = (),
+    every_frame: bool = False,
+    progress: Progress = lambda done, total: None,
+) -> tuple[list[str], Report]:
+    """What is there, one fact a line, findings last, and those findings apart.
+
+    Args:
+        sheet: where to write a contact sheet.
+        overrides: FIELD=VALUE of the source's config, such as camera=front.
+        every_frame: decode all of them, not three of each episode.
+
+    Raises:
+        UserError: it is no data set, or one that cannot be opened at all.
+    """
+    found = detect(path)
+    settings = {**found, **dict(map(parse_override, overrides))}
+    config = config_of(source_kinds(), str(settings.pop("kind")), settings, "source", "kind: unknown source")
+    source = open_source(config, path.stem, path)
+    has_frames = not isinstance(source, PrecomputedSource)
+    report = check_source(source, every_frame=every_frame, has_frames=has_frames, progress=progress)
+    lengths = source.lengths
+    steps = f"{min(lengths)}" if min(lengths) == max(lengths) else f"{min(lengths)} to {max(lengths)}"
+    shapes = ", ".join(" x ".join(map(str, shape)) for shape in sorted(report.frame_shapes))
     lines = [
-        f"{path}: DINO-WM wall_single layout, fingerprint {source.fingerprint}",
-        f"episodes {len(source)}, {source.lengths[0]} steps each; frames {_shapes(frame_shapes)} uint8",
+        f"{path}: {found.get('layout', found['kind'])} ({found['kind']}), fingerprint {source.fingerprint}",
+        f"episodes {len(source)}, {steps} steps each, {sum(lengths)} in all, {source.episode(0).fps:g} a second; frames "
+        + (f"{shapes} uint8" if has_frames else "none, features (P, D) = " + str(source.token_shape)),
     ]
-    for name, names, values in (
-        ("state", source.state_names, source.states),
-        ("action", source.action_names, source.actions),
-    ):
-        statistics = vector_statistics(values)
-        columns = ", ".join(
-            f"{key} {mean:.3f} +- {std:.3f} [{low:.2f}, {high:.2f}]"
-            for key, mean, std, low, high in zip(
-                names, statistics.mean, statistics.std, values.min((0, 1)), values.max((0, 1)), strict=True
-            )
-        )
-        lines.append(f"{name}: {columns}")
-    layouts = {(float(x), float(y)) for x, y in zip(source.wall_x, source.door_y, strict=True)}
-    walls, doors = source.wall_x, source.door_y
-    lines.append(
-        f"layouts {len(layouts)}: wall x {walls.min():g}..{walls.max():g}, door y {doors.min():g}..{doors.max():g}"
-    )
-    lines.extend(_suspicions(source, frame_shapes, worst))
-    if sheet is not None and len(frame_shapes) > 1:
-        lines.append("no contact sheet: the frames have several sizes")
-    elif sheet is not None:
-        _contact_sheet(source, sheet)
-        lines.append(f"contact sheet: {sheet}")
-    return lines
+    lines += [line for key in ("action", "proprio", "state") for line in _vector_lines(key, source, report)]
+    lines += [
+        f"{tag}: {min(values):g} to {max(values):g}, {len(set(values))} different"
+        for tag, values in report.tags.items()
+    ]
+    if isinstance(source, WallSingleSource):
+        lines += _other_rule(source)
+    lines += [str(finding) for finding in report.findings] or ["nothing suspicious"]
+    if sheet is not None and has_frames:
+        lines.append(_contact_sheet(source, report, sheet))
+    return lines, report
 
 
 def tokenize_folder(path: Path, overrides: Sequence[str], narrator: Narrator) -> None:
@@ -81,36 +92,50 @@ def tokenize_folder(path: Path, overrides: Sequence[str], narrator: Narrator) ->
     narrator.say(f"{len(missing)} episodes encoded; the store is {store.folder}")
 
 
-def _suspicions(source: WallSingleSource, shapes: set[tuple[int, ...]], collided: float) -> list[str]:
-    found: list[str] = []
-    if len(shapes) > 1:
-        found.append(f"suspicious: frames of {len(shapes)} sizes")
-    if collided > 0.5:
-        found.append(
-            f"suspicious: in one episode {collided:.0%} of steps are not state + 2 action: another simulator's rule?"
+def _vector_lines(key: str, source: Source, report: Report) -> list[str]:
+    """Mean, spread and range of each column."""
+    names: Sequence[str] = getattr(source, f"{key}_names")
+    if key not in report.vectors:
+        return [f"{key}: none"]
+    values = report.vectors[key]
+    statistics = vector_statistics([values])
+    columns = [
+        f"{name} {mean:.3f} +- {std:.3f} [{low:.2f}, {high:.2f}]"
+        for name, mean, std, low, high in zip(
+            names, statistics.mean, statistics.std, values.min(0), values.max(0), strict=True
         )
-    still = int((np.ptp(source.actions, axis=1).max(axis=1) == 0).sum())
-    if still:
-        found.append(f"suspicious: {still} episodes have one constant action")
-    repeated = len(source) - len({values.tobytes() for values in source.states})
-    if repeated:
-        found.append(f"suspicious: {repeated} episodes repeat another's states")
-    return found or ["nothing suspicious"]
+    ]
+    constant = [name for name, low, high in zip(names, values.min(0), values.max(0), strict=True) if low == high]
+    lines = [f"{key} ({len(names)}): {', '.join(columns)}"]
+    return lines + ([f"suspicious: {key}: never changes: {', '.join(constant)}"] if constant else [])
 
 
-def _shapes(shapes: set[tuple[int, ...]]) -> str:
-    return ", ".join(" x ".join(map(str, shape)) for shape in sorted(shapes))
+def _other_rule(source: WallSingleSource) -> list[str]:
+    """s' = s + 2 a in free space: data from another simulator breaks this (WORLDS section 1)."""
+    worst = 0.0
+    for index in range(len(source)):
+        episode = source.episode(index)
+        if episode.state is not None and episode.actions is not None:
+            free = episode.state[:-1] + 2 * episode.actions[:-1]
+            worst = max(worst, float((np.abs(episode.state[1:] - free).max(axis=1) > 1e-3).mean()))
+    if worst <= 0.5:
+        return []
+    return [f"suspicious: in one episode {worst:.0%} of steps are not state + 2 action: another simulator's rule?"]
 
 
-def _contact_sheet(source: WallSingleSource, sheet: Path) -> None:
-    """The first, middle and last frame of up to eight episodes."""
+def _contact_sheet(source: Source, report: Report, sheet: Path) -> str:
+    """The first, middle and last frame of up to eight episodes; returns what to say."""
+    broken = {finding.episode for finding in report.errors}
+    episodes = [episode for i in range(len(source)) if (episode := source.episode(i)).id not in broken][:SHEET_ROWS]
+    if not episodes or len(report.frame_shapes) != 1:
+        return f"no contact sheet: {'the frames have several sizes' if episodes else 'no episode can be read'}"
     rows = []
-    for index in range(min(8, len(source))):
-        length = source.lengths[index]
-        frames = source.episode(index).frames([0, length // 2, length - 1])
+    for episode in episodes:
+        frames = episode.frames([0, episode.length // 2, episode.length - 1])
         rows.append(np.concatenate(list(np.pad(frames, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=128)), axis=1))
     done, encoded = cv2.imencode(".png", np.concatenate(rows)[..., ::-1])
     if not done:
         raise UserError(f"{sheet}: the contact sheet could not be encoded")
     with atomic_file(sheet) as partial:
         partial.write_bytes(encoded.tobytes())
+    return f"contact sheet: {sheet}"

@@ -3,31 +3,39 @@
 from __future__ import annotations
 
 import io
+import shutil
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 import torch
 from rich.console import Console
+from typer.testing import CliRunner
 
-from ray_jobs.inspect_data import inspect_folder, tokenize_folder
+from ray_jobs.cli import app
+from ray_jobs.inspect_data import inspect_data, tokenize_folder
 from ray_jobs.runtime.progress import Narrator
 from tests.wm.data.samples import EPISODES, SIZE, STEPS, user_error, wall_copy, wall_folder, wall_source
 
 
+def look(path: Path, sheet: Path | None = None, **given: Any) -> list[str]:
+    return inspect_data(path, sheet, **given)[0]
+
+
 def test_a_good_data_set() -> None:
-    lines = inspect_folder(wall_folder(), None)
+    lines = look(wall_folder())
     text = "\n".join(lines)
     for part in (
-        "wall_single layout",
+        "wall_single (dino_wm)",
         wall_source().fingerprint,
-        f"episodes {EPISODES}, {STEPS} steps each; frames {SIZE} x {SIZE} x 3 uint8",
-        "state: x ",
-        "action: dx ",
-        "layouts 12",
+        f"episodes {EPISODES}, {STEPS} steps each, {EPISODES * STEPS} in all, 10 a second; frames {SIZE} x {SIZE} x 3 uint8",
+        "state (2): x ",
+        "action (2): dx ",
+        "wall_x: 23 to 44, 10 different",
     ):
-        assert part in text
+        assert part in text, part
     assert lines[-1] == "nothing suspicious"
     states = wall_source().states[..., 0]
     assert f"[{states.min():.2f}, {states.max():.2f}]" in text
@@ -42,29 +50,72 @@ def test_suspicious_data(tmp_path: Path) -> None:
     folder = wall_copy(tmp_path / "wall")
     states = torch.from_numpy(wall_source().states.copy())
     actions = torch.from_numpy(wall_source().actions.copy())
-    states[3] = states[2]
     actions[5] = 0.25
     actions[6] *= 50  # another simulator's units
-    change(folder, "states", states)
-    change(folder, "actions", actions)
-    frames = torch.zeros(STEPS, 3, SIZE * 2, SIZE, dtype=torch.uint8)
-    change(folder, "obses/episode_007", frames)
-    lines = [line for line in inspect_folder(folder, None) if line.startswith("suspicious")]
-    assert len(lines) == 4
-    for part in ("frames of 2 sizes", "another simulator", "1 episodes have one constant action", "1 episodes repeat"):
-        assert any(part in line for line in lines)
+    for key, values in (("states", states), ("actions", actions)):
+        values[3] = values[2]
+        change(folder, key, values)
+    shutil.copy(folder / "obses/episode_002.pth", folder / "obses/episode_003.pth")
+    change(folder, "obses/episode_007", torch.full((STEPS, 3, SIZE * 2, SIZE), 9, dtype=torch.uint8))
+    change(folder, "obses/episode_008", torch.zeros(STEPS, 3, SIZE, SIZE, dtype=torch.uint8))
+    lines, report = inspect_data(folder, None)
+    assert not report.errors
+    odd = [line for line in lines if line.startswith("suspicious")]
+    for part in (
+        "wall/005: one constant action",
+        "another simulator",
+        "wall/003: repeats wall/002",
+        "wall/007: nothing moves",
+        "wall/008: frame 0 is black",
+        "1 episodes have frames of another size",
+    ):
+        assert sum(part in line for line in odd) == 1, part
 
 
-def test_a_folder_that_is_not_one_is_refused(tmp_path: Path) -> None:
-    assert str(tmp_path) in user_error(lambda: inspect_folder(tmp_path, None))
+def test_every_bad_episode_is_an_error(tmp_path: Path) -> None:
     folder = wall_copy(tmp_path / "wall")
     (folder / "obses" / "episode_011.pth").write_bytes(b"damaged")
-    assert "episode_011.pth" in user_error(lambda: inspect_folder(folder, None))
+    change(folder, "obses/episode_004", torch.ones(STEPS - 1, 3, SIZE, SIZE, dtype=torch.uint8))
+    lines, report = inspect_data(folder, tmp_path / "sheet.png")
+    assert [finding.episode for finding in report.errors] == ["wall/004", "wall/011"]
+    assert any("episode_011.pth: unreadable" in line for line in lines)
+    assert any(f"{STEPS - 1} frames for {STEPS} states" in line for line in lines)
+    result = CliRunner().invoke(app, ["data", "validate", str(folder)])
+    assert result.exit_code == 1
+    assert "2 errors, 0 suspicious" in result.output
+
+
+def test_a_frame_in_the_middle_is_seen_by_validation_alone(tmp_path: Path) -> None:
+    folder = wall_copy(tmp_path / "wall")
+    frames = torch.from_numpy(wall_source().episode(1).frames(range(STEPS))).permute(0, 3, 1, 2).clone()
+    frames[3] = 0
+    change(folder, "obses/episode_001", frames)
+    assert look(folder)[-1] == "nothing suspicious"
+    assert "suspicious: wall/001: frame 3 is black" in look(folder, every_frame=True)
+    run = CliRunner()
+    assert run.invoke(app, ["data", "validate", str(folder)]).exit_code == 0
+    assert run.invoke(app, ["data", "validate", str(folder), "--strict"]).exit_code == 1
+
+
+def test_features_have_no_frames(tmp_path: Path) -> None:
+    features = np.random.default_rng(0).normal(size=(3, 5, 4)).astype(np.float16)
+    np.savez(tmp_path / "features.npz", features=features)
+    lines = look(tmp_path, tmp_path / "sheet.png")
+    assert "features (P, D) = (1, 4)" in lines[1]
+    assert lines[-1] == "nothing suspicious"
+    assert not (tmp_path / "sheet.png").exists()
+
+
+def test_what_is_no_data_set_is_refused(tmp_path: Path) -> None:
+    assert "no data set that can be read (found nothing); known: lerobot" in user_error(lambda: look(tmp_path))
+    assert "no such data folder" in user_error(lambda: look(tmp_path / "none"))
+    assert "labels" in user_error(lambda: look(wall_folder(), overrides=["label=none"]))
+    assert "action: none" in look(wall_folder(), overrides=["labels=none"])
 
 
 def test_contact_sheet_is_a_picture_of_the_frames(tmp_path: Path) -> None:
     sheet = tmp_path / "sheets" / "sheet.png"
-    assert inspect_folder(wall_folder(), sheet)[-1] == f"contact sheet: {sheet}"
+    assert look(wall_folder(), sheet)[-1] == f"contact sheet: {sheet}"
     assert sheet.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     picture = cv2.imread(str(sheet))[..., ::-1]
     cell = SIZE + 2
@@ -77,7 +128,7 @@ def test_contact_sheet_is_a_picture_of_the_frames(tmp_path: Path) -> None:
 def test_no_contact_sheet_of_frames_of_several_sizes(tmp_path: Path) -> None:
     folder = wall_copy(tmp_path / "wall")
     change(folder, "obses/episode_001", torch.zeros(STEPS, 3, SIZE * 2, SIZE * 2, dtype=torch.uint8))
-    assert "several sizes" in inspect_folder(folder, tmp_path / "sheet.png")[-1]
+    assert "several sizes" in look(folder, tmp_path / "sheet.png")[-1]
     assert not (tmp_path / "sheet.png").exists()
 
 

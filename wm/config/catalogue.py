@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Literal, get_args, get_origin
 
 from wm.config.base import Config
+from wm.config.data import SourceConfig
 from wm.config.errors import UserError, nearest
 from wm.config.policies import PolicyConfig
 from wm.config.resolve import Layer, resolve_section
@@ -30,6 +31,11 @@ def world_kinds() -> dict[str, type[Config]]:
 def policy_kinds() -> dict[str, type[Config]]:
     """Every kind of policy."""
     return kinds_of(PolicyConfig)
+
+
+def source_kinds() -> dict[str, type[Config]]:
+    """Every kind of episode source."""
+    return kinds_of(SourceConfig)
 
 
 def choices(cls: type[Config], field: str) -> tuple[str, ...]:

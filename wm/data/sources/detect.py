@@ -1,0 +1,56 @@
+"""What kind of data set a path is, by the files that only that kind has. Training never guesses; looking does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from wm.config.errors import UserError
+
+
+class _Rule(NamedTuple):
+    kind: str
+    layout: str | None
+    is_it: Callable[[Path], bool]
+
+
+def _has(*names: str) -> Callable[[Path], bool]:
+    return lambda path: all((path / name).exists() for name in names)
+
+
+def _is_hdf5(path: Path) -> bool:
+    return path.suffix in (".hdf5", ".h5") if path.is_file() else len(list(path.glob("*.hdf5"))) == 1
+
+
+def _is_pusht(path: Path) -> bool:
+    parts = [path, path / "train", path / "val"]
+    return any((part / "seq_lengths.pkl").exists() and not (part / "proprios.pth").exists() for part in parts)
+
+
+_RULES = (
+    _Rule("lerobot", None, _has("meta/info.json")),
+    _Rule("robomimic", None, _is_hdf5),
+    _Rule("precomputed", None, lambda path: _has("features.npz")(path) or _has("features.npy")(path)),
+    _Rule("dino_wm", "wall_single", _has("states.pth", "door_locations.pth")),
+    _Rule("dino_wm", "robomimic", _has("states.pth", "proprios.pth")),
+    _Rule("dino_wm", "point_maze", _has("states.pth", "seq_lengths.pth", "obses")),
+    _Rule("dino_wm", "deformable", _has("states.pth", "000000/obses.pth")),
+    _Rule("dino_wm", "pusht_noise", _is_pusht),
+)
+
+
+def detect(path: Path) -> dict[str, str]:
+    """`kind`, `layout` where the kind has several, and `path`: the settings of a source config.
+
+    Raises UserError when it is none that can be read.
+    """
+    if not path.exists():
+        raise UserError(f"{path}: no such data folder; `wm data make wall --out {path}` makes one")
+    for rule in _RULES:
+        if rule.is_it(path):
+            layout = {} if rule.layout is None else {"layout": rule.layout}
+            return {"kind": rule.kind, **layout, "path": str(path.absolute())}
+    found = ", ".join(sorted(p.name for p in path.iterdir())[:6]) if path.is_dir() else "a file"
+    kinds = ", ".join(dict.fromkeys(rule.layout or rule.kind for rule in _RULES))
+    raise UserError(f"{path}: no data set that can be read (found {found or 'nothing'}); known: {kinds}")
