@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import torch
 
+from tests.wm.data.damage import cut, edit, poisoned, remove
 from tests.wm.data.samples import EPISODES, SIZE, STEPS, refusal, user_error, wall_copy, wall_folder, wall_source
 from wm.build import build_world
 from wm.config.worlds import WallWorldConfig
-from wm.data import wall_single
+from wm.data.sources.tensor_file import load_tensor, save_tensor
 from wm.data.sources.wall_single import WallSingleWriter
 from wm.envs.demonstrations import make_episodes
 from wm.envs.policies import WanderPolicy
@@ -101,41 +102,6 @@ def test_a_capped_source_needs_no_later_file(tmp_path: Path) -> None:
     assert len(wall_source(folder, episodes=5)) == 5
 
 
-def edit(key: str, change: Callable[[torch.Tensor], Any]) -> Callable[[Path], Path]:
-    def apply(folder: Path) -> Path:
-        file = folder / f"{key}.pth"
-        torch.save(change(torch.load(file, weights_only=True)), file)
-        return file
-
-    return apply
-
-
-def remove(name: str) -> Callable[[Path], Path]:
-    def apply(folder: Path) -> Path:
-        (folder / name).unlink()
-        return folder / name
-
-    return apply
-
-
-def cut(name: str, kept: float) -> Callable[[Path], Path]:
-    def apply(folder: Path) -> Path:
-        file = folder / name
-        whole = file.read_bytes()
-        file.write_bytes(whole[: int(len(whole) * kept)])
-        return file
-
-    return apply
-
-
-def poisoned(row: int, value: float) -> Callable[[torch.Tensor], torch.Tensor]:
-    def change(values: torch.Tensor) -> torch.Tensor:
-        values[row, 1, 0] = value
-        return values
-
-    return change
-
-
 FRAMES = "obses/episode_000.pth"
 FAULTS: dict[str, Callable[[Path], Path]] = {
     "no states": remove("states.pth"),
@@ -213,14 +179,14 @@ def test_a_crafted_pickle_runs_nothing(tmp_path: Path, name: str, how: str) -> N
 
 def test_damaged_bytes_never_give_a_traceback(tmp_path: Path) -> None:
     file, rng = tmp_path / "states.pth", np.random.default_rng(0)
-    wall_single._save(file, torch.arange(60.0).reshape(2, 15, 2))
+    save_tensor(file, torch.arange(60.0).reshape(2, 15, 2))
     whole = np.frombuffer(file.read_bytes(), np.uint8)
     refused = 0
     for _ in range(300):
         damaged = whole.copy()
         damaged[rng.integers(0, 700, size=2)] = rng.integers(0, 256, size=2)
         file.write_bytes(damaged.tobytes())
-        message = refusal(lambda: wall_single._load(file))
+        message = refusal(lambda: load_tensor(file))
         assert message is None or str(file) in message
         refused += message is not None
     assert refused > 100
