@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from wm.config.base import Config, NonNegativeInt, PositiveInt
+
+DinoWmLayout = Literal["wall_single", "point_maze", "pusht_noise", "deformable"]
 
 
 class DinoWmSourceConfig(Config):
@@ -14,16 +16,24 @@ class DinoWmSourceConfig(Config):
 
     Args:
         path: a folder; a relative one lies under `storage.root/data`.
-        layout: which layout it is; a folder of another layout is refused, never guessed.
-        episodes: at most this many, in order; None for all.
+        layout: which layout it is (wm/data/sources has a page on each); a folder of another layout is refused, never guessed.
+        episodes: at most this many, in order; None for all. Of a pusht_noise folder with train/ and val/: of each of the two.
         labels: `none` hides actions, proprio and state, so that the clips train as unlabelled video.
+        with_velocity: whether velocities.pth, where it is there, is part of state and proprio; pusht_noise has one.
     """
 
     kind: Literal["dino_wm"] = "dino_wm"
     path: Annotated[str, Field(min_length=1)]
-    layout: Literal["wall_single"] = "wall_single"
+    layout: DinoWmLayout = "wall_single"
     episodes: PositiveInt | None = None
     labels: Literal["all", "none"] = "all"
+    with_velocity: bool = True
+
+    @model_validator(mode="after")
+    def _check_layout(self) -> Self:
+        if not self.with_velocity and self.layout != "pusht_noise":
+            raise ValueError(f"with_velocity: false, but layout {self.layout} keeps no velocities apart")
+        return self
 
 
 class PrecomputedSourceConfig(Config):

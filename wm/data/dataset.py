@@ -14,7 +14,10 @@ from wm.contracts import Source, TokenStore
 from wm.data.clip_index import ClipIndex, split_episodes, split_last
 from wm.data.clip_reader import ClipReader
 from wm.data.normalization import DataStatistics, data_statistics
+from wm.data.sources.deformable import DeformableSource
+from wm.data.sources.point_maze import PointMazeSource
 from wm.data.sources.precomputed import PrecomputedSource
+from wm.data.sources.pusht_noise import PushTNoiseSource
 from wm.data.sources.wall_single import WallSingleSource
 from wm.data.token_files import TokenFiles
 
@@ -23,11 +26,25 @@ def open_source(config: SourceConfig, name: str, folder: Path) -> Source:
     """The data set in a folder. Raises UserError when it is not what the config says."""
     match config:
         case DinoWmSourceConfig():
-            return WallSingleSource(config, name, folder)
+            return _open_layout(config, name, folder)
         case PrecomputedSourceConfig():
             return PrecomputedSource(config, name, folder)
         case _:
             assert_never(config)
+
+
+def _open_layout(config: DinoWmSourceConfig, name: str, folder: Path) -> Source:
+    match config.layout:
+        case "wall_single":
+            return WallSingleSource(config, name, folder)
+        case "point_maze":
+            return PointMazeSource(config, name, folder)
+        case "pusht_noise":
+            return PushTNoiseSource(config, name, folder)
+        case "deformable":
+            return DeformableSource(config, name, folder)
+        case _:
+            assert_never(config.layout)
 
 
 class Dataset:

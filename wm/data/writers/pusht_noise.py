@@ -14,12 +14,11 @@ from pathlib import Path
 import numpy as np
 
 from wm.config.errors import UserError
+from wm.data.sources.pusht_noise import ACTION_SCALE, SHAPES
 from wm.data.writers.writer import DatasetFacts, need_sizes, save_pickle, save_tensor, save_video, stacked
 from wm.types import RecordedEpisode
 
-ACTION_SCALE = 100.0  # pixels of a unit action; the layout's readers divide by it
 VAL_FRACTION = 0.1
-SHAPES = ("T", "L", "Z", "square", "I", "small_tee", "+")  # the original's names, in the order of the layout's `shape`
 
 
 class PushTWriter:
