@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from wm.config.base import Config, NonNegativeInt, PositiveInt
 
-DinoWmLayout = Literal["wall_single", "point_maze", "pusht_noise", "deformable"]
+DinoWmLayout = Literal["wall_single", "point_maze", "pusht_noise", "deformable", "robomimic", "franka"]
 
 
 class DinoWmSourceConfig(Config):
@@ -19,7 +19,9 @@ class DinoWmSourceConfig(Config):
         layout: which layout it is (wm/data/sources has a page on each); a folder of another layout is refused, never guessed.
         episodes: at most this many, in order; None for all. Of a pusht_noise folder with train/ and val/: of each of the two.
         labels: `none` hides actions, proprio and state, so that the clips train as unlabelled video.
-        with_velocity: whether velocities.pth, where it is there, is part of state and proprio; pusht_noise has one.
+        with_velocity: whether velocities.pth, where it is there, is part of state and proprio; pusht_noise and the older
+            robomimic folders have one.
+        colors: the order of a frame's channels on disk. Only franka has it, and must say it: its recorders wrote both.
     """
 
     kind: Literal["dino_wm"] = "dino_wm"
@@ -28,11 +30,15 @@ class DinoWmSourceConfig(Config):
     episodes: PositiveInt | None = None
     labels: Literal["all", "none"] = "all"
     with_velocity: bool = True
+    colors: Literal["rgb", "bgr"] | None = None
 
     @model_validator(mode="after")
     def _check_layout(self) -> Self:
-        if not self.with_velocity and self.layout != "pusht_noise":
+        if not self.with_velocity and self.layout not in ("pusht_noise", "robomimic"):
             raise ValueError(f"with_velocity: false, but layout {self.layout} keeps no velocities apart")
+        if (self.colors is None) == (self.layout == "franka"):
+            wanted = "say rgb or bgr: franka's recorders wrote both" if self.colors is None else "only franka has it"
+            raise ValueError(f"colors: {wanted}")
         return self
 
 

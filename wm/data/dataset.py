@@ -15,9 +15,11 @@ from wm.data.clip_index import ClipIndex, split_episodes, split_last
 from wm.data.clip_reader import ClipReader
 from wm.data.normalization import DataStatistics, data_statistics
 from wm.data.sources.deformable import DeformableSource
+from wm.data.sources.franka import FrankaSource
 from wm.data.sources.point_maze import PointMazeSource
 from wm.data.sources.precomputed import PrecomputedSource
 from wm.data.sources.pusht_noise import PushTNoiseSource
+from wm.data.sources.robomimic import RobomimicSource
 from wm.data.sources.wall_single import WallSingleSource
 from wm.data.token_files import TokenFiles
 
@@ -43,6 +45,10 @@ def _open_layout(config: DinoWmSourceConfig, name: str, folder: Path) -> Source:
             return PushTNoiseSource(config, name, folder)
         case "deformable":
             return DeformableSource(config, name, folder)
+        case "robomimic":
+            return RobomimicSource(config, name, folder)
+        case "franka":
+            return FrankaSource(config, name, folder)
         case _:
             assert_never(config.layout)
 

@@ -115,7 +115,7 @@ class ArraySource(ABC):
     def _fingerprint(self, config: DinoWmSourceConfig) -> str:
         """sha256 of the numbers and of every frame file's name and size."""
         recording, names = self.recording, (self.action_names, self.proprio_names, self.state_names)
-        digest = hashlib.sha256(f"{config.labels}/{names}".encode())
+        digest = hashlib.sha256(f"{config.labels}/{config.colors}/{names}".encode())
         for index, (length, file) in enumerate(zip(recording.lengths, recording.files, strict=True)):
             for values in (recording.states, recording.actions, recording.proprio):
                 digest.update(np.ascontiguousarray(values[index][:length]).tobytes())
