@@ -18,21 +18,23 @@ from wm.config.errors import UserError
 from wm.data.sources.tensor_file import load_tensor
 from wm.data.sources.video_file import VideoFile
 
+Vectors = np.ndarray | Sequence[np.ndarray]  # (N, T, size), or (T, size) of each episode
+
 
 @dataclass(frozen=True)
 class Recording:
     """Every episode of a folder, but for its frames.
 
     Args:
-        actions, states, proprio: an array (T, size) float32 each; rows from an episode's length on are padding.
+        actions, states, proprio: float32; rows from an episode's length on are padding.
         lengths: steps of each.
         files: where the frames of each are.
         tags: of each; empty where the layout has none.
     """
 
-    actions: Sequence[np.ndarray]
-    states: Sequence[np.ndarray]
-    proprio: Sequence[np.ndarray]
+    actions: Vectors
+    states: Vectors
+    proprio: Vectors
     lengths: Sequence[int]
     files: Sequence[Path]
     tags: Sequence[Mapping[str, float]] = field(default_factory=tuple)
@@ -69,7 +71,7 @@ class ArrayEpisode:
             raise IndexError(f"frames {rows.min()}..{rows.max()} of {self.length} in {self.id}")
         return self._source.read_frames(self._source.recording.files[self.index], rows, self.length)
 
-    def _rows(self, values: Sequence[np.ndarray]) -> np.ndarray | None:
+    def _rows(self, values: Vectors) -> np.ndarray | None:
         return values[self.index][: self.length] if self._source.labelled else None
 
 

@@ -25,8 +25,8 @@ class DeformableSource(ArraySource):
     """
 
     fps = 1.0  # a step is a whole push
-    action_names = ("x_start", "z_start", "x_end", "z_end")
-    proprio_names = ("none",)
+    action_names: tuple[str, ...] = ("x_start", "z_start", "x_end", "z_end")
+    proprio_names: tuple[str, ...] = ("none",)
 
     def __init__(self, config: DinoWmSourceConfig, name: str, folder: Path) -> None:
         files = {key: folder / f"{key}.pth" for key in ("states", "actions")}
@@ -35,7 +35,7 @@ class DeformableSource(ArraySource):
         )
         states = load_array(files["states"], size=4, ndim=4)
         actions = load_array(files["actions"], size=4, like=states)
-        self.state_names = particle_names(states.shape[2])
+        self.state_names: tuple[str, ...] = particle_names(states.shape[2])
         lengths = [states.shape[1]] * min(config.episodes or len(states), len(states))
         recording = Recording(
             actions=rows(actions, lengths, files["actions"]),

@@ -49,7 +49,7 @@ class FrankaSource(ArraySource):
     """A folder of either generation; proprio is the end effector's place. Raises UserError for a bad folder."""
 
     fps = 10.0
-    proprio_names = FRAME_STATE_NAMES[:NUM_PROPRIO]
+    proprio_names: tuple[str, ...] = FRAME_STATE_NAMES[:NUM_PROPRIO]
 
     def __init__(self, config: DinoWmSourceConfig, name: str, folder: Path) -> None:
         need_files(folder, "franka", (), "")

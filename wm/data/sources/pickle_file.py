@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch._utils import _rebuild_tensor_v2
 
 from wm.config.errors import UserError
 
@@ -50,7 +51,7 @@ _ALLOWED: dict[str, Any] = {
     "numpy.ndarray": np.ndarray,
     "numpy.dtype": np.dtype,
     **{f"{core}.{name}": make for core in _NUMPY for name, make in _NUMPY_MAKERS.items()},
-    "torch._utils._rebuild_tensor_v2": torch._utils._rebuild_tensor_v2,
+    "torch._utils._rebuild_tensor_v2": _rebuild_tensor_v2,
     "torch.storage._load_from_bytes": _tensor_of,
 }
 

@@ -21,9 +21,9 @@ class PointMazeSource(ArraySource):
     """A folder in the `point_maze` layout; proprio is the state. Raises UserError for a bad folder."""
 
     fps = 20.0  # of the original world; the layout records none
-    action_names = ("force_x", "force_y")
-    proprio_names = ("x", "y", "vx", "vy")
-    state_names = ("x", "y", "vx", "vy")
+    action_names: tuple[str, ...] = ("force_x", "force_y")
+    proprio_names: tuple[str, ...] = ("x", "y", "vx", "vy")
+    state_names: tuple[str, ...] = ("x", "y", "vx", "vy")
 
     def __init__(self, config: DinoWmSourceConfig, name: str, folder: Path) -> None:
         need_files(

@@ -38,7 +38,7 @@ class PushTNoiseSource(ArraySource):
     """
 
     fps = 10.0
-    action_names = ("dx", "dy")
+    action_names: tuple[str, ...] = ("dx", "dy")
 
     def __init__(self, config: DinoWmSourceConfig, name: str, folder: Path) -> None:
         there = [part for part in PARTS if (folder / part).is_dir()]
@@ -51,8 +51,8 @@ class PushTNoiseSource(ArraySource):
         if len(sizes) > 1:
             raise UserError(f"{folder}: velocities.pth is in one of train/ and val/ only")
         size = sizes.pop()
-        self.state_names = STATE_NAMES[:size]
-        self.proprio_names = tuple(STATE_NAMES[index] for index in PROPRIO if index < size)
+        self.state_names: tuple[str, ...] = STATE_NAMES[:size]
+        self.proprio_names: tuple[str, ...] = tuple(STATE_NAMES[index] for index in PROPRIO if index < size)
         super().__init__(config, name, folder, _joined(parts))
 
     def read_frames(self, file: Path, indices: np.ndarray, length: int) -> np.ndarray:

@@ -23,9 +23,9 @@ class WallSingleSource(ArraySource):
     """A folder in the `wall_single` layout. Raises UserError for a missing folder or another layout."""
 
     fps = 10.0  # the layout records none; only videos use it
-    action_names = ("dx", "dy")
-    proprio_names = ("x", "y")
-    state_names = ("x", "y")
+    action_names: tuple[str, ...] = ("dx", "dy")
+    proprio_names: tuple[str, ...] = ("x", "y")
+    state_names: tuple[str, ...] = ("x", "y")
 
     def __init__(self, config: DinoWmSourceConfig, name: str, folder: Path) -> None:
         keys = ("states", "actions", "door_locations", "wall_locations")
