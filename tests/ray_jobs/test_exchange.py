@@ -22,10 +22,13 @@ from ray_jobs.runtime.progress import Narrator
 from ray_jobs.runtime.trained import open_trained
 from tests.ray_jobs.test_plan import solved_in_process  # noqa: F401  # a fixture
 from tests.wm.data import samples
+from tests.wm.data.layouts import EPISODES, write_layout
 from tests.wm.data.samples import user_error
 from tests.wm.interop.reference import golden_case, tiny_encoder, write_run
 from wm.config.errors import UserError
+from wm.data.clip_index import split_episodes
 from wm.data.clip_reader import to_batch
+from wm.interop.importing import import_checkpoint
 from wm.training.checkpoint import find_checkpoint
 from wm.types import ClipRef
 
@@ -121,6 +124,38 @@ def test_evaluation_reads_what_the_model_was_trained_with(tmp_path: Path) -> Non
     assert alone.exit_code == 0, alone.output
     narrator = Narrator(Console(quiet=True))
     assert "--data FOLDER" in user_error(lambda: evaluate_checkpoint(tmp_path / "alone", [], None, narrator))
+
+
+@pytest.mark.parametrize(
+    ("world", "layout", "env", "action_dim", "frameskip"),
+    [
+        ("pusht", "pusht_noise", {"env__name": "pusht"}, 10, 5),
+        ("point_maze", "point_maze", {"env__name": "point_maze"}, 10, 5),
+        ("rope", "deformable", {"env__name": "deformable_env", "env__dataset__object_name": "rope"}, 8, 2),
+    ],
+)
+def test_imported_models_are_evaluated_on_their_data(
+    world: str, layout: str, env: dict[str, Any], action_dim: int, frameskip: int, tmp_path: Path
+) -> None:
+    """Of every world whose data the reference published."""
+    write_layout(layout, tmp_path / "data")
+    case = golden_case("rollout_concat1_hist1")
+    for part, size in (("action", action_dim), ("proprio", 1 if world == "rope" else 4)):
+        key = f"w/{part}_encoder.patch_embed.weight"
+        case.arrays[key] = case.arrays[key][:, :size]
+    theirs = write_run(tmp_path / "theirs", case, frameskip=frameskip, **env)
+    overrides = [*tiny_encoder(case), "data.tokens=online"]
+    result = import_checkpoint(theirs, tmp_path / "ours", tmp_path / "data", overrides)
+    assert not any("refuse" in note for note in result.notes)
+    few = ["evaluate.clips=4", "evaluate.probe_clips=8", "evaluate.horizons=[1,2]"]
+    root = f"storage.root={tmp_path / 'home'}"
+    found = evaluate_checkpoint(tmp_path / "ours", [root, *few], tmp_path / "out", Narrator(Console(quiet=True)))
+    assert np.isfinite(found["labelled"]["copy_ratio_h1"])
+    dataset = open_trained(find_checkpoint(tmp_path / "ours"), [root], "eval", ("storage",)).inputs.dataset
+    source = dataset.sources[world]
+    assert dataset.statistics.action_names == source.action_names
+    assert dataset.statistics.state_names == source.state_names
+    assert dataset.split[world][1] == ([EPISODES - 1] if world == "pusht" else split_episodes(EPISODES, 0.1, 42)[1])
 
 
 def test_a_crafted_file_is_refused_at_the_command_line(tmp_path: Path) -> None:

@@ -52,8 +52,15 @@ def dataset_problems(
         if episode.state is None or episode.actions is None:
             continue
         actions = episode.actions[start : start + steps].astype(np.float64)
-        world.set_layout(episode.tags)
-        problem = _replay(world, f"{episode.id}@{start}", episode.tags, episode.state[start], actions, goal_horizon)
+        state = episode.state[start, _columns(sources[name], world)]
+        layout = episode.tags or world.layout  # a layout that records none leaves the world as it is configured
+        try:
+            world.set_layout(layout)
+            problem = _replay(world, f"{episode.id}@{start}", layout, state, actions, goal_horizon)
+        except ValueError as error:
+            raise UserError(
+                f"plan.problems: world '{world.name}' cannot take up {episode.id} at step {start} ({error}); say plan.problems=random"
+            ) from error
         if not world.success(problem.state_0, problem.state_g):
             problems.append(problem)
         if len(problems) == count:
@@ -116,6 +123,23 @@ def load_problems(path: Path) -> list[Problem]:
             ]
     except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error) as error:
         raise UserError(f"{path}: unreadable problems ({error}); delete the file and run again") from error
+
+
+def _columns(source: Source, world: World) -> list[int]:
+    """Where the world's state is in the source's; data may record more of it (the inverse masses of particles).
+
+    Vectors of one size are the same by their order. Raises UserError naming what the source lacks.
+    """
+    theirs, ours = source.state_names, world.state_names
+    if len(theirs) == len(ours):
+        return list(range(len(ours)))
+    lacking = [name for name in ours if name not in theirs]
+    if lacking:
+        raise UserError(
+            f"plan.problems: data.sources.{source.name} has no {', '.join(lacking[:6])}, which world '{world.name}' needs; "
+            f"say plan.problems=random"
+        )
+    return [theirs.index(name) for name in ours]
 
 
 def _replay(

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -20,6 +20,8 @@ from wm.config.resolve import Layer, resolve
 from wm.config.yaml import parse_override
 from wm.contracts import Encoder
 from wm.data.dataset import Dataset
+from wm.data.normalization import DataStatistics
+from wm.data.sources.pusht_noise import PushTNoiseSource
 from wm.interop.exporting import EXPORT, read_export
 from wm.interop.hydra_config import HydraRun, Translated, translate
 from wm.interop.keys import to_ours
@@ -94,6 +96,8 @@ def import_checkpoint(source: Path, target: Path, data: Path | None = None, over
     config = resolve([Layer(str(hydra), settings | _data(run, data)), _command_line(overrides)])
     encoder = _encoder(config, translated, sizes, any(text.startswith("encoder.") for text in overrides), notes)
     dataset = Dataset(config.data, Path("/"), None) if config.data.sources else None
+    if dataset is not None:
+        _check_sizes(dataset, statistics, data)
     identity = hashlib.sha256(hydra.read_bytes()).hexdigest()[:16]
     facts: dict[str, Any] = {
         "config": config.model_dump(mode="json"),
@@ -170,19 +174,37 @@ def _with_decoder(translated: Translated, theirs: ReferenceCheckpoint, notes: li
 
 
 def _data(run: HydraRun, data: Path | None) -> dict[str, Any]:
-    """The folder as a source, where its layout can be read."""
-    layouts = get_args(DinoWmSourceConfig.model_fields["layout"].annotation)
-    split_by_folder = run.has("env.dataset.split_mode") and run.get("env.dataset.split_mode", str) == "folder"
-    if data is None or LAYOUTS.get(run.world) not in layouts or split_by_folder:
+    """The folder as a source, where the world's layout is known, split as the reference splits it."""
+    if data is None or run.world not in LAYOUTS:
         return {}
     source: dict[str, Any] = {"kind": "dino_wm", "path": str(data.resolve()), "layout": LAYOUTS[run.world]}
     if run.has("env.dataset.n_rollout"):
         source["episodes"] = run.count("env.dataset.n_rollout")
+    if run.world == "pusht":
+        source["with_velocity"] = run.get("env.dataset.with_velocity", bool)
+    by_folder = run.has("env.dataset.split_mode") and run.get("env.dataset.split_mode", str) == "folder"
+    num_val = _num_val(source, data) if run.world == "pusht" else 0
+    if by_folder and not num_val:
+        raise UserError(f"{data}: the model was trained on its train/ and judged on its val/, and these are not in it")
     ratio = run.get("env.dataset.split_ratio", float)
     return {
         **{f"data.sources.{run.world}.{key}": value for key, value in source.items()},
-        "data.val_fraction": round(1 - ratio, 10),
+        **({"data.held_out_last": num_val} if num_val else {"data.val_fraction": round(1 - ratio, 10)}),
     }
+
+
+def _num_val(source: dict[str, Any], data: Path) -> int:
+    """Episodes that the reference holds out by their folder; none where there is only one."""
+    return PushTNoiseSource(DinoWmSourceConfig.model_validate(source), "pusht", data).num_val
+
+
+def _check_sizes(dataset: Dataset, statistics: DataStatistics, data: Path | None) -> None:
+    """Raises UserError when the data has other vectors than the model was trained on."""
+    source = next(iter(dataset.sources.values()))
+    for key, trained in (("action", statistics.action), ("proprio", statistics.proprio)):
+        size = len(getattr(source, f"{key}_names"))
+        if trained is not None and size != trained.size:
+            raise UserError(f"{data}: {key}s of {size} numbers, but the checkpoint's weights take {trained.size}")
 
 
 def _no_data(data: Path | None, dataset: Dataset | None) -> str | None:

@@ -17,16 +17,17 @@ from torch import Tensor
 
 from wm.config.errors import UserError
 from wm.data.normalization import DataStatistics
+from wm.data.sources.deformable import DeformableSource, particle_names
+from wm.data.sources.point_maze import PointMazeSource
+from wm.data.sources.pusht_noise import PROPRIO, STATE_NAMES, PushTNoiseSource
+from wm.data.sources.wall_single import WallSingleSource
 from wm.interop.hydra_config import HydraRun
 from wm.types import Statistics
 
-PUSHT_STATE = ("agent_x", "agent_y", "block_x", "block_y", "block_angle", "agent_vx", "agent_vy")
-PUSHT_PROPRIO = (0, 1, 5, 6)
 _PUSHT_ACTION_MEAN, _PUSHT_ACTION_STD = (-0.0087, 0.0068), (0.2019, 0.2002)  # of actions / 100
 _PUSHT_STATE_MEAN = (236.6155, 264.5674, 255.1307, 266.3721, 1.9584, -2.93032027, 2.54307914)
 _PUSHT_STATE_STD = (101.1202, 87.0112, 52.7054, 57.4971, 1.7556, 74.84556075, 74.14009094)
 _DEFORMABLE_MARGIN = 1e-6  # added to every standard deviation there
-NAMES = {"wall": ("dx", "dy", "x", "y"), "point_maze": ("force_x", "force_y", "x", "y", "vx", "vy")}
 
 
 def reference_statistics(run: HydraRun, data: Path | None, action_dim: int, proprio_dim: int) -> DataStatistics:
@@ -66,23 +67,23 @@ def reference_statistics(run: HydraRun, data: Path | None, action_dim: int, prop
 
 def _pusht(with_velocity: bool) -> DataStatistics:
     size = 7 if with_velocity else 5
-    proprio = [index for index in PUSHT_PROPRIO if index < size]
+    proprio = [index for index in PROPRIO if index < size]
     mean, std = np.array(_PUSHT_STATE_MEAN, np.float32), np.array(_PUSHT_STATE_STD, np.float32)
     return DataStatistics(
         Statistics(np.array(_PUSHT_ACTION_MEAN, np.float32), np.array(_PUSHT_ACTION_STD, np.float32)),
         Statistics(mean[proprio], std[proprio]),
         Statistics(mean[:size], std[:size]),
-        ("dx", "dy"),
-        tuple(PUSHT_STATE[index] for index in proprio),
-        PUSHT_STATE[:size],
+        PushTNoiseSource.action_names,
+        tuple(STATE_NAMES[index] for index in proprio),
+        STATE_NAMES[:size],
     )
 
 
 def _wall(folder: Path, episodes: int | None) -> DataStatistics:
     states, actions = (_array(folder, name)[:episodes].float() for name in ("states", "actions"))
     action, state = (_over(values.flatten(0, 1)) for values in (actions, states))
-    names = NAMES["wall"]
-    return DataStatistics(action, state, state, names[:2], names[2:], names[2:])
+    source = WallSingleSource
+    return DataStatistics(action, state, state, source.action_names, source.proprio_names, source.state_names)
 
 
 def _point_maze(folder: Path, episodes: int | None) -> DataStatistics:
@@ -92,8 +93,8 @@ def _point_maze(folder: Path, episodes: int | None) -> DataStatistics:
         _over(torch.cat([episode[:length] for episode, length in zip(values, lengths, strict=True)]))
         for values in (actions, states)
     )
-    names = NAMES["point_maze"]
-    return DataStatistics(action, state, state, names[:2], names[2:], names[2:])
+    source = PointMazeSource
+    return DataStatistics(action, state, state, source.action_names, source.proprio_names, source.state_names)
 
 
 def _deformable(folder: Path, episodes: int | None) -> DataStatistics:
@@ -102,7 +103,12 @@ def _deformable(folder: Path, episodes: int | None) -> DataStatistics:
     action, state = (_over(values.flatten(0, 1).flatten(1), _DEFORMABLE_MARGIN) for values in (actions, states))
     proprio = Statistics(np.zeros(1, np.float32), np.full(1, _DEFORMABLE_MARGIN, np.float32))
     return DataStatistics(
-        action, proprio, state, _numbered("action", action.size), ("none",), _numbered("state", state.size)
+        action,
+        proprio,
+        state,
+        DeformableSource.action_names,
+        DeformableSource.proprio_names,
+        particle_names(state.size // 4),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -45,22 +45,8 @@ def close_pictures(found: np.ndarray, expected: np.ndarray) -> None:
 
 
 def write_layout(layout: str, folder: Path, episodes: int = EPISODES) -> list[RecordedEpisode]:
-    """What `wm data make` would leave of these made-up episodes."""
-    make, actions, states, proprio = WRITERS[layout]
-    facts = DatasetFacts(
-        world=layout,
-        settings={},
-        action_names=("a",) * actions,
-        state_names=("s",) * states,
-        proprio_names=("p",) * max(len(proprio), 1),
-        layout_names=("wall_x", "door_y", "shape"),
-        episodes=episodes,
-        frame_size=SIZE,
-        fps=10,
-        task="",
-    )
-    writer = make(folder, facts)
-    writer.check()
+    """What `wm data make` would leave of made-up episodes, which are returned."""
+    _, actions, states, proprio = WRITERS[layout]
     recorded: list[RecordedEpisode] = []
     for index in range(episodes):
         rng = np.random.default_rng(index)
@@ -70,13 +56,34 @@ def write_layout(layout: str, folder: Path, episodes: int = EPISODES) -> list[Re
                 frames=frames_of(rng),
                 states=state,
                 actions=rng.normal(size=(STEPS, actions)).astype(np.float32),
-                layout={"wall_x": 30.0 + index, "door_y": 20.0, "shape": float(index)},
+                layout={"wall_x": 30.0 + index, "door_y": 20.0, "shape": float(index % 7)},
                 proprio=state[:, list(proprio)] if proprio else np.zeros((STEPS, 1), np.float32),
             )
         )
-        writer.write_frames(index, recorded[index])
-    writer.finish([replace(each, frames=each.frames[:0]) for each in recorded])
+    write_episodes(layout, folder, recorded)
     return recorded
+
+
+def write_episodes(layout: str, folder: Path, recorded: Sequence[RecordedEpisode]) -> None:
+    """Episodes by the layout's writer."""
+    first = recorded[0]
+    facts = DatasetFacts(
+        world=layout,
+        settings={},
+        action_names=("a",) * first.actions.shape[1],
+        state_names=("s",) * first.states.shape[1],
+        proprio_names=("p",) * first.proprio.shape[1],
+        layout_names=tuple(first.layout),
+        episodes=len(recorded),
+        frame_size=first.frames.shape[1],
+        fps=10,
+        task="",
+    )
+    writer = WRITERS[layout][0](folder, facts)
+    writer.check()
+    for index, episode in enumerate(recorded):
+        writer.write_frames(index, episode)
+    writer.finish([replace(each, frames=each.frames[:0]) for each in recorded])
 
 
 def write_robomimic(folder: Path, older: bool = False) -> dict[str, np.ndarray]:

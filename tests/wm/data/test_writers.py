@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from ray_jobs.runtime.making import WRITERS
+from tests.wm.data.layouts import close_pictures
 from tests.wm.data.samples import user_error
 from wm.data.writers.staged import StagedEpisodes
 from wm.data.writers.writer import DatasetFacts
@@ -88,13 +89,6 @@ def load(path: Path) -> np.ndarray:
 def video(path: Path) -> np.ndarray:
     with av.open(str(path)) as container:
         return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
-
-
-def close_pictures(found: np.ndarray, expected: np.ndarray) -> None:
-    """As far as a lossy codec goes: the blocks' middles, since chroma is halved."""
-    assert found.shape == expected.shape
-    assert np.abs(found[:, 6::16, 6::16].astype(int) - expected[:, 6::16, 6::16]).max() < 40
-    assert np.abs(found.astype(int) - expected).mean() < 12
 
 
 def test_wall_single(tmp_path: Path) -> None:

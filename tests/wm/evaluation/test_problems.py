@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.wm.data.layouts import open_layout, write_episodes, write_layout
 from tests.wm.data.samples import SIZE, refusal, same, user_error, wall_dataset
 from wm.build import build_world
 from wm.config.data import DinoWmSourceConfig
-from wm.config.worlds import WallWorldConfig
+from wm.config.worlds import PointMazeWorldConfig, PushTWorldConfig, RopeWorldConfig, WallWorldConfig
 from wm.contracts import World
+from wm.envs.demonstrations import make_episodes
 from wm.evaluation.problems import dataset_problems, load_problems, random_problems, save_problems
 from wm.types import Problem
 
@@ -159,3 +161,57 @@ def test_the_world_may_be_anywhere_before(count: int) -> None:
         used, dataset.sources, dataset.held_out_episodes(), count=count, goal_horizon=3, frameskip=5, seed=0
     )
     assert all(same(vars(a), vars(b)) for a, b in zip(again, draw(count), strict=True))
+
+
+class Wander:
+    """Actions within the world's limits, from wherever it starts."""
+
+    def reset(self, world: World, rng: np.random.Generator) -> None:
+        world.reset_to(world.sample_problem(rng)[0])
+
+    def act(self, world: World, rng: np.random.Generator) -> np.ndarray:
+        return rng.uniform(world.action_low, world.action_high)
+
+
+@pytest.mark.parametrize(
+    ("layout", "config", "episodes", "steps"),
+    [
+        ("pusht_noise", PushTWorldConfig(frame_size=64, shape=("L",)), 6, 12),
+        ("point_maze", PointMazeWorldConfig(frame_size=64), 4, 12),
+        ("deformable", RopeWorldConfig(frame_size=64), 3, 4),
+    ],
+)
+def test_starts_of_every_layout_are_put_back_in_its_world(
+    layout: str, config: Any, episodes: int, steps: int, tmp_path: Path
+) -> None:
+    """Whatever the files say more of a state than the world does, and what they leave out of its layout."""
+    world = build_world(config)
+    recorded = list(make_episodes(world, Wander(), episodes, steps, seed=0))
+    write_episodes(layout, tmp_path, recorded)
+    source = open_layout(layout, tmp_path)
+    held_out = [("data", index) for index in range(episodes)]
+    problems = dataset_problems(
+        build_world(config), {"data": source}, held_out, count=2, goal_horizon=1, frameskip=steps // 2, seed=0
+    )
+    for problem in problems:
+        index, start = (int(part) for part in problem.id.split("/")[1].split("@"))
+        np.testing.assert_array_equal(problem.state_0, recorded[index].states[start])
+        assert dict(problem.layout) == dict(recorded[index].layout)
+        world.set_layout(problem.layout)
+        world.reset_to(problem.state_0)
+        np.testing.assert_array_equal(world.render(), problem.frame_0)
+
+
+def test_states_that_a_world_cannot_take_up(tmp_path: Path) -> None:
+    write_layout("deformable", tmp_path / "rope")
+    write_layout("point_maze", tmp_path / "maze")
+    rope, maze = open_layout("deformable", tmp_path / "rope"), open_layout("point_maze", tmp_path / "maze")
+    given = {"count": 1, "goal_horizon": 1, "frameskip": 2, "seed": 0}
+    message = user_error(
+        lambda: dataset_problems(build_world(RopeWorldConfig(frame_size=64)), {"a": rope}, [("a", 0)], **given)
+    )
+    assert "data.sources.deformable has no x3, y3" in message
+    world = build_world(PointMazeWorldConfig(frame_size=64))
+    message = user_error(lambda: dataset_problems(world, {"a": maze}, [("a", 0)], **given))
+    assert "cannot take up point_maze/000 at step" in message
+    assert "plan.problems=random" in message

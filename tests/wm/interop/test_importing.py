@@ -13,10 +13,12 @@ import torch
 import wm
 from tests.golden.case import Golden, assert_golden
 from tests.wm.data import samples
+from tests.wm.data.layouts import write_layout
 from tests.wm.data.samples import user_error
 from tests.wm.interop.reference import content_of, golden_case, reference_modules, tiny_encoder, write_run
 from wm.build import build_encoder
 from wm.config.encoder import TinyEncoderConfig
+from wm.data.dataset import Dataset
 from wm.interop.importing import import_checkpoint
 from wm.loaded import LoadedModel
 from wm.training.checkpoint import load_checkpoint
@@ -295,3 +297,39 @@ def test_a_checkpoint_of_another_kind(tmp_path: Path, change: dict[str, Any], wo
     message = user_error(lambda: import_checkpoint(source, tmp_path / "ours", None, tiny_encoder(case)))
     for word in words:
         assert word in message
+
+
+def test_pusht_takes_its_split_from_its_folders(tmp_path: Path) -> None:
+    case = golden_case("rollout_concat1")
+    write_layout("pusht_noise", tmp_path / "data", episodes=20)
+    settings = [
+        ({}, 2, 18),
+        ({"env__dataset__n_rollout": 1}, 1, 1),
+        ({"env__dataset__split_mode": "folder"}, 2, 18),
+    ]
+    for number, (changes, num_val, num_train) in enumerate(settings):
+        model = imported(tmp_path / str(number), case, data=tmp_path / "data", **changes)
+        assert model.config.data.held_out_last == num_val
+        dataset = Dataset(model.config.data, Path("/"), None)
+        assert [len(part) for part in dataset.split["pusht"]] == [num_train, num_val]
+        assert model.facts["data_fingerprint"] == dataset.fingerprint
+    train = imported(tmp_path / "train", case, data=tmp_path / "data" / "train")
+    assert (train.config.data.held_out_last, train.config.data.val_fraction) == (None, 0.1)
+    message = user_error(
+        lambda: imported(tmp_path / "b", case, data=tmp_path / "data" / "train", env__dataset__split_mode="folder")
+    )
+    assert "judged on its val/" in message
+
+
+def test_pusht_data_of_other_vectors_than_the_weights(tmp_path: Path) -> None:
+    case = golden_case("rollout_concat1")
+    write_layout("pusht_noise", tmp_path / "data")
+    for part in ("train", "val"):
+        (tmp_path / "data" / part / "velocities.pth").unlink()
+    message = user_error(lambda: imported(tmp_path, case, data=tmp_path / "data"))
+    assert "proprios of 2 numbers" in message
+    assert "take 4" in message
+    key = "w/proprio_encoder.patch_embed.weight"
+    case.arrays[key] = case.arrays[key][:, :2]
+    model = imported(tmp_path / "small", case, data=tmp_path / "data", env__dataset__with_velocity=False)
+    assert model.statistics.state_names == ("agent_x", "agent_y", "block_x", "block_y", "angle")
