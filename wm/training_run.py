@@ -97,11 +97,14 @@ class RunClips:
         self.dataset: Dataset = build_dataset(config, root, fingerprints[None])
         sizes = fingerprints if config.data.tokens == "store" else {}
         self.stores = {size: self.dataset.open_stores(fingerprint) for size, fingerprint in sizes.items()}
+        pools = self.dataset.train_clips(config.clip_num_frames)
         self.schedule = ClipSchedule(
-            self.dataset.train_clips(config.clip_num_frames),
+            pools,
             config.train.batch_size,
             config.train.steps_per_epoch,
             config.seed,
+            config.data.mixture.weights_of(pools),
+            config.train.epochs,
         )
 
     @property

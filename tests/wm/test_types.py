@@ -10,7 +10,7 @@ from wm.types import Batch
 
 def test_chunks_are_the_batch_again() -> None:
     run = trained("align")
-    batch: Batch = run.batch(run.dataset.train_clips(3).spread(7, seed=0))
+    batch: Batch = run.batch(run.dataset.train_clips(3)[""].spread(7, seed=0))
     pieces = batch.chunks(3)
     assert [piece.num_clips for piece in pieces] == [3, 3, 1]
     assert torch.equal(torch.cat([piece.obs.visual for piece in pieces]), batch.obs.visual)

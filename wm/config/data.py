@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from wm.config.base import Config, NonNegativeInt, PositiveInt
+from wm.config.mixture import LABELLED, MixtureConfig
 
 DinoWmLayout = Literal["wall_single", "point_maze", "pusht_noise", "deformable", "robomimic", "franka"]
 
@@ -79,6 +80,7 @@ class DataConfig(Config):
 
     Args:
         sources: named data sets.
+        mixture: how much of every global batch comes from which of them.
         val_fraction: share of each source's episodes held out (SCIENCE: 90/10).
         split_seed: of the torch generator that draws the split.
         held_out_last: hold out each source's last so many episodes instead, where a published split says so; None draws them.
@@ -86,8 +88,16 @@ class DataConfig(Config):
     """
 
     sources: dict[str, SourceConfig] = {}
+    mixture: MixtureConfig = MixtureConfig()
     clip: ClipConfig = ClipConfig()
     val_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
     split_seed: NonNegativeInt = 42
     held_out_last: PositiveInt | None = None
     tokens: Literal["store", "online"] = "store"
+
+    @model_validator(mode="after")
+    def _mixture_names_sources(self) -> Self:
+        for name in self.mixture.pools(self.sources).get(LABELLED, ()):
+            if self.mixture.is_given and getattr(self.sources[name], "labels", "all") == "none":
+                raise ValueError(f"mixture.groups.{LABELLED}: sources.{name}.labels=none hides its labels")
+        return self

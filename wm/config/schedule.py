@@ -50,10 +50,11 @@ class CosineSchedule(_Decay):
     end: NonNegativeFloat = 0.0
 
 
-ScalarSchedule = Annotated[ConstantSchedule | LinearSchedule | CosineSchedule, Field(discriminator="kind")]
+AnySchedule = ConstantSchedule | LinearSchedule | CosineSchedule
+ScalarSchedule = Annotated[AnySchedule, Field(discriminator="kind")]
 
 
-def value_at(schedule: ConstantSchedule | LinearSchedule | CosineSchedule, progress: float) -> float:
+def value_at(schedule: AnySchedule, progress: float) -> float:
     """The scheduled value at `progress` in [0, 1] of training.
 
     progress < warmup: start progress / warmup;  then, with q = min((progress - warmup) / (over - warmup), 1),

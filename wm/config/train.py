@@ -51,7 +51,7 @@ class TrainConfig(Config):
         precision: of the networks' forward and backward passes; weights, optimiser, losses and validation stay in float32.
         compile: torch.compile of the predictor, for training steps alone.
         deterministic: only kernels that give the same bits every time on one machine; slower on a GPU.
-        steps_per_epoch: None means every training clip once.
+        steps_per_epoch: None means as many clips as there are: with no data.mixture, each once.
         rollout_horizon: k of the multi-step loss; 1 is teacher forcing alone.
         resolution: progressive resolution: sizes of the pictures that training begins with, one after another; from the last
             `until` on, and whenever the model is judged or plans, the encoder's own size. Tokens of each size are stored apart,

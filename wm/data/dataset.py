@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import assert_never
@@ -126,9 +126,21 @@ class Dataset:
         """False when a source holds features only: nothing can be drawn from it, or planned in a world."""
         return not self.features
 
-    def train_clips(self, num_frames: int) -> ClipIndex:
-        """Every training clip, its actions whole."""
-        return self._clips(num_frames, held_out=False, whole_actions=True)
+    def train_clips(self, num_frames: int) -> dict[str, ClipIndex]:
+        """Every training clip, its actions whole, by group of `data.mixture`. Raises UserError for a source that gives it none."""
+        pools = self.config.mixture.pools(self.sources)
+        for name in self.sources if self.config.mixture.is_given else ():
+            clips = self._clips(num_frames, held_out=False, whole_actions=True, of=(name,))
+            if len(clips) == 0:
+                longest = max(self.sources[name].lengths[index] for index in self.split[name][0])
+                raise UserError(
+                    f"data.sources.{name}: no clip for data.mixture: {num_frames} frames at frameskip {clips.frameskip} need "
+                    f"{clips.window} env steps, but its longest training episode has {longest}"
+                )
+        return {
+            group: self._clips(num_frames, held_out=False, whole_actions=True, of=names)
+            for group, names in pools.items()
+        }
 
     def held_out_clips(self, num_frames: int) -> ClipIndex:
         """Clips of held-out episodes for latent evaluation. Raises UserError when no episode is long enough."""
@@ -155,11 +167,13 @@ class Dataset:
             return split_last(num_episodes, config.held_out_last)
         return split_episodes(num_episodes, config.val_fraction, config.split_seed)
 
-    def _clips(self, num_frames: int, held_out: bool, whole_actions: bool) -> ClipIndex:
+    def _clips(
+        self, num_frames: int, held_out: bool, whole_actions: bool, of: Iterable[str] | None = None
+    ) -> ClipIndex:
         episodes: list[tuple[str, int, int]] = [
             (name, index, self.sources[name].lengths[index])
-            for name, split in self.split.items()
-            for index in split[int(held_out)]
+            for name in (self.sources if of is None else of)
+            for index in self.split[name][int(held_out)]
         ]
         return ClipIndex(episodes, num_frames, self.config.clip.frameskip, whole_actions)
 

@@ -25,7 +25,7 @@ def index_of(lengths: list[int], num_frames: int, frameskip: int, whole_actions:
 
 
 def schedule_of(num_clips: int, batch_size: int, steps_per_epoch: int | None = None, seed: int = 0) -> ClipSchedule:
-    return ClipSchedule(index_of([num_clips], 1, 1), batch_size, steps_per_epoch, seed)
+    return ClipSchedule({"": index_of([num_clips], 1, 1)}, batch_size, steps_per_epoch, seed)
 
 
 def test_split_is_the_references(golden: Golden) -> None:

@@ -162,11 +162,11 @@ def test_statistics_survive_json() -> None:
 def test_clips_of_each_half() -> None:
     dataset = wall_dataset()
     train, held_out = dataset.split["wall"]
-    assert {ref.episode for ref in dataset.train_clips(4)} == set(train)
+    assert {ref.episode for ref in dataset.train_clips(4)[""]} == set(train)
     assert {ref.episode for ref in dataset.probe_clips(4)} == set(train)
     assert {ref.episode for ref in dataset.held_out_clips(4)} == set(held_out)
     assert dataset.held_out_episodes() == [("wall", index) for index in held_out]
-    assert len(dataset.train_clips(4)) == len(train) * (STEPS - 20 + 1)
+    assert len(dataset.train_clips(4)[""]) == len(train) * (STEPS - 20 + 1)
     assert len(dataset.held_out_clips(4)) == len(held_out) * (STEPS - 16 + 1)
     assert dataset.action_dim == 10
 

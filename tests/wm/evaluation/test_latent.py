@@ -292,7 +292,7 @@ def test_strip_of_imagined_frames() -> None:
     assert true.dtype == imagined.dtype == np.uint8
     np.testing.assert_array_equal(true, dataset.sources["wall"].episode(clip.episode).frames(clip.frame_indices))
     np.testing.assert_array_equal(true, imagined)
-    bank = dataset.train_clips(2).spread(4, seed=0)
+    bank = dataset.train_clips(2)[""].spread(4, seed=0)
     other = list(imagined_strip(as_model(toy), dataset, clip, batch, bank, run.batch(bank)).values())[1]
     np.testing.assert_array_equal(other[:2], true[:2])
     known = [frame for ref in bank for frame in dataset.sources["wall"].episode(ref.episode).frames(ref.frame_indices)]
