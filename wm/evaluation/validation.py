@@ -13,6 +13,7 @@ from wm.config.train import EvaluateConfig
 from wm.evaluation.health import latent_health
 from wm.evaluation.latent import copy_ratio, imagine, squared_errors
 from wm.evaluation.probe import StateProbe
+from wm.evaluation.quality import take
 from wm.models.world_model import WorldModel
 from wm.types import Batch
 
@@ -41,7 +42,7 @@ class Validator:
             metrics = self._errors(model)
             visual = model.visual(_content(model, self.held_out))
             metrics |= latent_health(visual)
-            if self.held_out.state is not None and bool(self.held_out.has_state.all()):
+            if self.held_out.has_state.any() and self.probe.has_state.any():
                 metrics |= self._probes(model, visual)
         finally:
             model.train(training)
@@ -59,34 +60,54 @@ class Validator:
         return {f"val/{key}": value for key, value in latent_health(visual).items()}
 
     def _errors(self, model: WorldModel) -> dict[str, float]:
-        """As `rollout_errors` of all clips at once: a ratio of means, not a mean of the pieces' ratios."""
-        pieces = list(_pieces(model, self.held_out))
+        """As `rollout_errors` of all clips at once: a ratio of means, not a mean of the pieces' ratios.
+
+        Where some clips have actions and some have none, also of each kind: `labelled/...`, `unlabelled/...`.
+        """
+        kinds = {"labelled/": self.held_out.has_actions, "unlabelled/": ~self.held_out.has_actions}
+        if not all(rows.any() for rows in kinds.values()):
+            return self._named("", self._means(model, self.held_out))
+        found = {kind: self._means(model, take(self.held_out, rows)) for kind, rows in kinds.items()}
+        both = np.average(list(found.values()), axis=0, weights=[int(rows.sum()) for rows in kinds.values()])
+        metrics = self._named("", both)
+        for kind, means in found.items():
+            metrics |= self._named(kind, means)
+        return metrics
+
+    def _means(self, model: WorldModel, batch: Batch) -> np.ndarray:
+        """(horizons, 2): mean squared error of the rollout and of the copied last frame."""
+        pieces = list(_pieces(model, batch))
         errors = [squared_errors(model, piece, self.config.horizons) for piece in pieces]
-        means = np.average(errors, axis=0, weights=[piece.num_clips for piece in pieces])
+        return np.average(errors, axis=0, weights=[piece.num_clips for piece in pieces])
+
+    def _named(self, kind: str, means: np.ndarray) -> dict[str, float]:
         metrics: dict[str, float] = {}
         for horizon, (error, copy) in zip(self.config.horizons, means.tolist(), strict=True):
-            metrics[f"z_visual_err_rollout_h{horizon}"] = error
-            metrics[f"copy_ratio_h{horizon}"] = copy_ratio(error, copy)
+            metrics[f"{kind}z_visual_err_rollout_h{horizon}"] = error
+            metrics[f"{kind}copy_ratio_h{horizon}"] = copy_ratio(error, copy)
         return metrics
 
     def _probes(self, model: WorldModel, visual: Tensor) -> dict[str, float]:
-        """R2 of the state: from encoded latents, from the aligned channels, and from latents rolled out to each horizon."""
-        if self.probe.state is None or self.held_out.state is None:
+        """R2 of the state: from encoded latents, from the aligned channels, and from latents rolled out to each horizon.
+
+        Of the clips that have it.
+        """
+        fit, held_out = take(self.probe, self.probe.has_state), take(self.held_out, self.held_out.has_state)
+        visual = visual[self.held_out.has_state.to(visual.device)]
+        if fit.state is None or held_out.state is None:
             raise ValueError("clips without a state have nothing to probe for")
-        fit_content = _content(model, self.probe)
-        fit_states = _rows(self.probe.state)
-        states = _rows(self.held_out.state)
+        fit_content = _content(model, fit)
+        fit_states = _rows(fit.state)
+        states = _rows(held_out.state)
         probe = StateProbe(_rows(model.visual(fit_content).flatten(2)), fit_states)
         metrics = {"state_probe_r2": float(probe.r2(_rows(visual.flatten(2)), states).mean())}
         if not isinstance(model.config.alignment, NoAlignment):
             aligned = StateProbe(_rows(model.aligned(fit_content)), fit_states)
             metrics["aligned_probe_r2"] = float(aligned.r2(_rows(model.aligned(visual)), states).mean())
         longest = max(self.config.horizons)
-        imagined = torch.cat(
-            [model.visual(imagine(model, piece, longest)[1]) for piece in _pieces(model, self.held_out)]
-        )
+        imagined = torch.cat([model.visual(imagine(model, piece, longest)[1]) for piece in _pieces(model, held_out)])
         for horizon in self.config.horizons:
-            truth = self.held_out.state[:, model.history_len - 1 + horizon].numpy()
+            truth = held_out.state[:, model.history_len - 1 + horizon].numpy()
             latents = imagined[:, horizon - 1].flatten(1).cpu().numpy()
             metrics[f"state_probe_rollout_r2_h{horizon}"] = float(probe.r2(latents, truth).mean())
         return metrics

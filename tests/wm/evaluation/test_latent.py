@@ -18,6 +18,7 @@ from wm.evaluation import validation
 from wm.evaluation.health import effective_rank, latent_health
 from wm.evaluation.latent import imagine, rollout_errors
 from wm.evaluation.probe import StateProbe
+from wm.evaluation.quality import take
 from wm.evaluation.retrieval import imagined_strip
 from wm.evaluation.validation import Validator
 from wm.training.reporter import NullReporter
@@ -215,12 +216,39 @@ def test_aligned_probe_reads_the_aligned_channels() -> None:
 
 
 def test_without_states_there_is_no_probe() -> None:
-    batch = clips()
-    hidden = replace(batch, state=None, has_state=torch.zeros(5, dtype=torch.bool))
-    some = replace(batch, has_state=torch.tensor([True, True, False, True, True]))
-    for held_out in (hidden, some):
-        metrics = Validator(EvaluateConfig(horizons=(1,)), held_out, batch).metrics(as_model(Toy(move)))
-        assert not any("r2" in name for name in metrics)
+    batch, none = clips(), torch.zeros(5, dtype=torch.bool)
+    for hidden in (replace(batch, state=None, has_state=none), replace(batch, has_state=none)):
+        for held_out, probe in ((hidden, batch), (batch, hidden)):
+            metrics = Validator(EvaluateConfig(horizons=(1,)), held_out, probe).metrics(as_model(Toy(move)))
+            assert not any("r2" in name for name in metrics)
+
+
+def test_probes_are_of_the_clips_that_have_the_state() -> None:
+    held_out, probe = clips(8), clips(40, seed=1)
+    keep = [torch.arange(len(batch.has_state)) % 3 > 0 for batch in (held_out, probe)]
+    some = [
+        replace(batch, has_state=rows, state=torch.where(rows[:, None, None], batch.state, 1e6))  # type: ignore[arg-type]
+        for batch, rows in zip((held_out, probe), keep, strict=True)
+    ]
+    config = EvaluateConfig(horizons=(1, 3))
+    found = Validator(config, *some).metrics(as_model(Toy(copy)))
+    alone = Validator(config, take(held_out, keep[0]), take(probe, keep[1])).metrics(as_model(Toy(copy)))
+    names = [name for name in found if "r2" in name]
+    assert len(names) == 3
+    assert {name: found[name] for name in names} == pytest.approx({name: alone[name] for name in names}, rel=1e-5)
+
+
+def test_clips_with_and_without_actions_have_errors_of_their_own() -> None:
+    batch = clips(9)
+    rows = torch.arange(9) % 3 > 0
+    config = EvaluateConfig(horizons=(1, 3))
+    found = Validator(config, replace(batch, has_actions=rows), clips(5)).metrics(as_model(Toy(copy)))
+    for kind, its in (("labelled", rows), ("unlabelled", ~rows)):
+        alone = rollout_errors(as_model(Toy(copy)), take(batch, its), (1, 3))
+        assert {name: found[f"val/{kind}/{name}"] for name in alone} == pytest.approx(alone)
+    whole = Validator(config, batch, clips(5)).metrics(as_model(Toy(copy)))
+    assert {name: found[name] for name in whole} == pytest.approx(whole)
+    assert not any("labelled" in name for name in whole)
 
 
 @pytest.mark.parametrize("training", [True, False])
