@@ -282,7 +282,7 @@ def build_dataset(config: ExperimentConfig, root: Path, encoder_fingerprint: str
 def model_facts(config: ExperimentConfig, dataset: Dataset, encoder: Encoder) -> dict[str, Any]:
     """The sizes and statistics that rebuild the model without its data."""
     statistics = dataset.statistics
-    return {
+    facts: dict[str, Any] = {
         "config": config.model_dump(mode="json"),
         "statistics": statistics.to_json(),
         "data_fingerprint": dataset.fingerprint,
@@ -292,6 +292,9 @@ def model_facts(config: ExperimentConfig, dataset: Dataset, encoder: Encoder) ->
         "action_dim": dataset.action_dim,
         "proprio_dim": 0 if statistics.proprio is None else statistics.proprio.size,
     }
+    if dataset.action_adapters:
+        facts["action_adapters"] = dataset.action_adapters
+    return facts
 
 
 def build_model(config: ExperimentConfig, facts: dict[str, Any]) -> WorldModel:
@@ -306,6 +309,7 @@ def build_model(config: ExperimentConfig, facts: dict[str, Any]) -> WorldModel:
         tokens_per_frame=facts["tokens_per_frame"],
         action_dim=facts["action_dim"],
         proprio_dim=facts["proprio_dim"],
+        action_adapters=facts.get("action_adapters"),
         state_names=statistics.state_names,
         rollout_horizon=config.train.rollout_horizon,
     )

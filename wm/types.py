@@ -99,13 +99,28 @@ class Observation:
         return Observation(self.visual[:, frames], proprio, self.has_proprio)
 
 
+def adapter_columns(action_dim: int, adapters: Mapping[str, int]) -> dict[str, slice]:
+    """Which columns of `Batch.actions` are whose, beyond the first `action_dim`: a 1 that marks a row as one's own, then its actions.
+
+    Args:
+        adapters: A F of each other action vector, by name.
+    """
+    columns: dict[str, slice] = {}
+    first = action_dim
+    for name in sorted(adapters):
+        columns[name] = slice(first, first + 1 + adapters[name])
+        first = columns[name].stop
+    return columns
+
+
 @dataclass(frozen=True)
 class Batch:
     """One training batch; every array is normalised already.
 
     Args:
         obs: T frames.
-        actions: (B, T, A F), the F env actions that follow each frame; zeros where absent.
+        actions: (B, T, A F), the F env actions that follow each frame; zeros where absent. Where sources have other action
+            vectors, (B, T, K): the columns of `adapter_columns` follow, and a row fills its own.
         has_actions: (B,) bool, False for clips without labels.
         state: normalised state (B, T, S), or None when no clip of the batch has one.
         has_state: (B,) bool.

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from wm.config.base import Config, NonNegativeInt, PositiveInt
+from wm.config.errors import nearest
 from wm.config.mixture import LABELLED, MixtureConfig
 
 DinoWmLayout = Literal["wall_single", "point_maze", "pusht_noise", "deformable", "robomimic", "franka"]
@@ -81,6 +82,8 @@ class DataConfig(Config):
     Args:
         sources: named data sets.
         mixture: how much of every global batch comes from which of them.
+        primary: the source whose actions the model plans, and whose proprio and state are its own; None is the first, by name,
+            that has actions. Sources with another action vector get an adapter each; another proprio or state is not used.
         val_fraction: share of each source's episodes held out (SCIENCE: 90/10).
         split_seed: of the torch generator that draws the split.
         held_out_last: hold out each source's last so many episodes instead, where a published split says so; None draws them.
@@ -89,6 +92,7 @@ class DataConfig(Config):
 
     sources: dict[str, SourceConfig] = {}
     mixture: MixtureConfig = MixtureConfig()
+    primary: str | None = None
     clip: ClipConfig = ClipConfig()
     val_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
     split_seed: NonNegativeInt = 42
@@ -100,4 +104,10 @@ class DataConfig(Config):
         for name in self.mixture.pools(self.sources).get(LABELLED, ()):
             if self.mixture.is_given and getattr(self.sources[name], "labels", "all") == "none":
                 raise ValueError(f"mixture.groups.{LABELLED}: sources.{name}.labels=none hides its labels")
+        return self
+
+    @model_validator(mode="after")
+    def _primary_is_a_source(self) -> Self:
+        if self.primary is not None and self.primary not in self.sources:
+            raise ValueError(f"primary: no source is named '{self.primary}'.{nearest(self.primary, self.sources)}")
         return self

@@ -27,6 +27,8 @@ def train_hash(config: ExperimentConfig, data_fingerprint: str, encoder_fingerpr
     }
     if config.data.mixture.is_given:  # runs of one pool keep the names that they had before there were mixtures
         facts["data"]["mixture"] = config.data.mixture.model_dump(mode="json")
+    if config.data.primary is not None:
+        facts["data"]["primary"] = config.data.primary
     facts["encoder"] = encoder_fingerprint
     facts["num_workers"] = config.resources.num_workers
     return _digest(facts)

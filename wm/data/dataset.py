@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import assert_never
 
 from wm.config.data import DataConfig, DinoWmSourceConfig, PrecomputedSourceConfig, SourceConfig
 from wm.config.errors import UserError
+from wm.config.mixture import LABELLED, UNLABELLED
 from wm.contracts import Source, TokenStore
 from wm.data.clip_index import ClipIndex, split_episodes, split_last
 from wm.data.clip_reader import ClipReader
+from wm.data.labels import LabelGroups, label_groups
 from wm.data.normalization import DataStatistics, data_statistics
 from wm.data.sources.deformable import DeformableSource
 from wm.data.sources.franka import FrankaSource
@@ -69,7 +71,6 @@ class Dataset:
         self.sources: dict[str, Source] = {
             name: open_source(source, name, folder / "data" / source.path) for name, source in config.sources.items()
         }
-        self._check_one_shape()
         self.split = {name: self._split(len(source)) for name, source in self.sources.items()}
         for name, (train, held_out) in self.split.items():
             if not train or not held_out:
@@ -90,10 +91,16 @@ class Dataset:
     @cached_property
     def statistics(self) -> DataStatistics:
         """Of the training episodes."""
-        first = next(iter(self.sources.values()))
-        names = {"action": first.action_names, "proprio": first.proprio_names, "state": first.state_names}
-        episodes = [self.sources[name].episode(i) for name, (train, _) in self.split.items() for i in train]
-        return data_statistics(episodes, names)
+        return data_statistics(self.sources, self._train, self.labels)
+
+    @cached_property
+    def labels(self) -> LabelGroups:
+        """Which sources carry which vectors. Raises UserError where data.primary has no actions."""
+        return label_groups(self.sources, self._train, self.config.primary)
+
+    @property
+    def _train(self) -> dict[str, list[int]]:
+        return {name: train for name, (train, _) in self.split.items()}
 
     @cached_property
     def reader(self) -> ClipReader:
@@ -103,7 +110,7 @@ class Dataset:
     def reader_of(self, stores: Mapping[str, TokenFiles]) -> ClipReader:
         """Reads clips by reference, their tokens from these stores, or from the source itself where it holds some."""
         both: dict[str, TokenStore] = {**stores, **self.features}
-        return ClipReader(self.sources, both, self.statistics)
+        return ClipReader(self.sources, both, self.statistics, self.labels)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -117,9 +124,15 @@ class Dataset:
 
     @property
     def action_dim(self) -> int:
-        """A F of one model action."""
+        """A F of one model action: what is planned."""
         action = self.statistics.action
         return 0 if action is None else action.size * self.config.clip.frameskip
+
+    @property
+    def action_adapters(self) -> dict[str, int]:
+        """A F of the other action vectors, by adapter."""
+        vectors = self.statistics.adapters
+        return {name: vector.statistics.size * self.config.clip.frameskip for name, vector in vectors.items()}
 
     @property
     def has_pixels(self) -> bool:
@@ -127,8 +140,16 @@ class Dataset:
         return not self.features
 
     def train_clips(self, num_frames: int) -> dict[str, ClipIndex]:
-        """Every training clip, its actions whole, by group of `data.mixture`. Raises UserError for a source that gives it none."""
+        """Every training clip, its actions whole, by group of `data.mixture`.
+
+        Raises UserError for a source that gives its group none, or belies the name of the group `labelled` or `unlabelled`.
+        """
         pools = self.config.mixture.pools(self.sources)
+        for group, labelled in ((LABELLED, True), (UNLABELLED, False)):
+            for name in pools.get(group, ()):
+                if (name in self.labels.with_actions) != labelled:
+                    mend = f"data.sources.{name}.labels=none hides them" if not labelled else "put it in another group"
+                    raise UserError(f"data.mixture.groups.{group}: '{name}' has {'no ' * labelled}actions; {mend}")
         for name in self.sources if self.config.mixture.is_given else ():
             clips = self._clips(num_frames, held_out=False, whole_actions=True, of=(name,))
             if len(clips) == 0:
@@ -144,17 +165,33 @@ class Dataset:
 
     def held_out_clips(self, num_frames: int) -> ClipIndex:
         """Clips of held-out episodes for latent evaluation. Raises UserError when no episode is long enough."""
-        clips = self._clips(num_frames, held_out=True, whole_actions=False)
-        self._check_not_empty(clips, "evaluate.horizons")
-        return clips
+        return self._held_out(num_frames, self.sources)
+
+    def held_out_kinds(self, num_frames: int) -> list[ClipIndex]:
+        """The same, those of sources with actions and of sources without apart, so that neither is lost beside the other."""
+        labelled = {*self.labels.actions, *(name for members in self.labels.adapters.values() for name in members)}
+        kinds = (
+            [name for name in self.sources if name in labelled],
+            [name for name in self.sources if name not in labelled],
+        )
+        return [self._held_out(num_frames, kind) for kind in kinds if kind]
+
+    def training_clips(self, num_frames: int) -> ClipIndex:
+        """Clips of training episodes, cut like held-out ones."""
+        return self._clips(num_frames, held_out=False, whole_actions=False)
 
     def probe_clips(self, num_frames: int) -> ClipIndex:
-        """Clips of training episodes, cut like held-out ones: what probes are fitted on."""
-        return self._clips(num_frames, held_out=False, whole_actions=False)
+        """Those of the sources that have the state, where one does: what probes are fitted on."""
+        return self._clips(num_frames, held_out=False, whole_actions=False, of=self.labels.state or None)
 
     def held_out_episodes(self) -> list[tuple[str, int]]:
         """(source, episode) of each held-out episode."""
         return [(name, index) for name, (_, held_out) in self.split.items() for index in held_out]
+
+    def planned_episodes(self) -> list[tuple[str, int]]:
+        """Those whose state and actions are the model's own: where planning problems can come from."""
+        own = set(self.labels.actions) & set(self.labels.state)
+        return [(name, index) for name, index in self.held_out_episodes() if name in own]
 
     @property
     def _split_rule(self) -> str:
@@ -177,19 +214,14 @@ class Dataset:
         ]
         return ClipIndex(episodes, num_frames, self.config.clip.frameskip, whole_actions)
 
-    def _check_not_empty(self, clips: ClipIndex, path: str) -> None:
+    def _held_out(self, num_frames: int, names: Iterable[str]) -> ClipIndex:
+        names = list(names)
+        clips = self._clips(num_frames, held_out=True, whole_actions=False, of=names)
         if len(clips) == 0:
-            longest = max(self.sources[name].lengths[i] for name, i in self.held_out_episodes())
+            longest = max(self.sources[name].lengths[i] for name, i in self.held_out_episodes() if name in names)
+            which = "" if len(names) == len(self.sources) else f" of {', '.join(names)}"
             raise UserError(
-                f"{path}: {clips.num_frames} frames at frameskip {clips.frameskip} need {clips.window} env steps, but the "
-                f"longest held-out episode has {longest}"
+                f"evaluate.horizons: {num_frames} frames at frameskip {clips.frameskip} need {clips.window} env steps, but the "
+                f"longest held-out episode{which} has {longest}"
             )
-
-    def _check_one_shape(self) -> None:
-        """One action, proprio and state vector for all sources that have labels."""
-        shapes: dict[str, Sequence[str]] = {}
-        for name, source in self.sources.items():
-            for key in ("action_names", "proprio_names", "state_names"):
-                known = shapes.setdefault(key, getattr(source, key))
-                if tuple(known) != tuple(getattr(source, key)):
-                    raise UserError(f"data.sources.{name}: its {key} {getattr(source, key)} differ from {tuple(known)}")
+        return clips

@@ -40,6 +40,7 @@ class WorldModel(nn.Module):
         tokens_per_frame: P.
         action_dim: A F, one model action.
         proprio_dim: 0 when the data has none.
+        action_adapters: A F of the other action vectors that batches hold, by name.
         state_names: names of the state entries, for `alignment.state_keys`.
         rollout_horizon: steps in the loss.
     """
@@ -52,6 +53,7 @@ class WorldModel(nn.Module):
         tokens_per_frame: int,
         action_dim: int,
         proprio_dim: int = 0,
+        action_adapters: Mapping[str, int] | None = None,
         state_names: Sequence[str] = (),
         rollout_horizon: int = 1,
     ) -> None:
@@ -63,7 +65,7 @@ class WorldModel(nn.Module):
         self.history_len = config.history_len
         self.rollout_horizon = rollout_horizon
         self.is_joint = not isinstance(config.projection, NoProjection) and config.projection.of == "joint"
-        self._build_latent(proprio_dim)
+        self._build_latent(proprio_dim, action_adapters or {})
         self.state_indices = self._state_indices(state_names)
         self._build_heads()
         self.terms = nn.ModuleDict()
@@ -185,7 +187,7 @@ class WorldModel(nn.Module):
             return self.proprio_embedding.absent(*obs.visual.shape[:2])
         return self.proprio_embedding(obs.proprio, obs.has_proprio)
 
-    def _build_latent(self, proprio_dim: int) -> None:
+    def _build_latent(self, proprio_dim: int, action_adapters: Mapping[str, int]) -> None:
         """Embeddings, projection and predictor, in the order that their random weights are drawn."""
         config = self.config
         as_token = config.concat == "token"
@@ -202,7 +204,7 @@ class WorldModel(nn.Module):
             dim = self.visual_dim if as_token else config.proprio.dim
             self.proprio_embedding = VectorEmbedding(proprio_dim, dim, config.proprio.repeat)
         action_dim = self.visual_dim if as_token else config.action.dim
-        self.action_embedding = VectorEmbedding(self.action_dim, action_dim, config.action.repeat)
+        self.action_embedding = VectorEmbedding(self.action_dim, action_dim, config.action.repeat, action_adapters)
         self.vector_tokens = int(as_token and has_proprio)
         self.content_dim = self.visual_dim + (0 if as_token or self.is_joint else proprio_width)
         width = self.content_dim + (0 if as_token else self.action_embedding.width)
