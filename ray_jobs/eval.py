@@ -217,7 +217,9 @@ def _draw(run: Run, loaded: LoadedModel, clips: _Clips, target: Path, stage: Sta
             pictures.append(_write(target / f"rollout_strip{place}", decoded_strip(model, model.decoder, batch)))
         elif has_frames:
             if bank is None:
-                refs = inputs.dataset.probe_clips(model.history_len + 1).spread(_BANK_CLIPS, run.config.evaluate.seed)
+                refs = inputs.dataset.training_clips(model.history_len + 1).spread(
+                    _BANK_CLIPS, run.config.evaluate.seed
+                )
                 bank = refs, inputs.batch(refs).to(next(model.parameters()).device)
             rows = imagined_strip(model, inputs.dataset, ref, batch, *bank)
             pictures.append(_write(target / f"rollout_strip{place}", rows))

@@ -192,11 +192,11 @@ class RunInputs:
         """On the same clips for every variant of one data set. Raises UserError when episodes are too short."""
         config, evaluate = self.config, self.config.evaluate
         history = config.model.history_len
-        held_out = self.dataset.held_out_clips(history + config.longest_horizon)
+        held_out = self.dataset.held_out_kinds(history + config.longest_horizon)
         probe = self.dataset.probe_clips(history + 1)
         return Validator(
             evaluate,
-            self.batch(held_out.spread(evaluate.clips, evaluate.seed)),
+            self.batch([ref for clips in held_out for ref in clips.spread(evaluate.clips, evaluate.seed)]),
             self.batch(probe.spread(evaluate.probe_clips, evaluate.seed)),
         )
 
@@ -206,7 +206,7 @@ class RunInputs:
 
     def token_mean(self) -> Tensor:
         """(D,) the mean token of the training frames, from a fixed sample of them."""
-        frames = self.dataset.probe_clips(1).spread(_CENTER_FRAMES, seed=0)
+        frames = self.dataset.training_clips(1).spread(_CENTER_FRAMES, seed=0)
         sums = [self.batch([frame]).obs.visual.double().mean(dim=(0, 1, 2)) for frame in frames]
         return torch.stack(sums).mean(dim=0).float()
 

@@ -36,7 +36,7 @@ def ensure_problems(run: Run) -> None:
             problems = dataset_problems(
                 world,
                 dataset.sources,
-                dataset.held_out_episodes(),
+                dataset.planned_episodes(),
                 count=config.plan.episodes,
                 goal_horizon=goal_horizon,
                 frameskip=config.data.clip.frameskip,
@@ -46,10 +46,10 @@ def ensure_problems(run: Run) -> None:
 
 
 def _check_frame_size(run: Run) -> None:
-    """The planner sees the world's frames: they must be what the model was trained on."""
-    size = run.config.plan.world.frame_size
-    for name, source in run.inputs.dataset.sources.items():
-        height, width = source.episode(0).frames([0]).shape[1:3]
+    """The planner sees the world's frames: they must be what the model saw with the actions that it plans."""
+    size, dataset = run.config.plan.world.frame_size, run.inputs.dataset
+    for name in dataset.labels.actions:
+        height, width = dataset.sources[name].episode(0).frames([0]).shape[1:3]
         if (height, width) != (size, size):
             raise UserError(
                 f"plan.world.frame_size: {size}, but frames of data.sources.{name} are {height} x {width}; say "

@@ -128,7 +128,7 @@ class Recorder:
         clip = inputs.dataset.held_out_clips(run.config.model.history_len + run.config.longest_horizon).spread(
             1, evaluate.seed
         )
-        bank = inputs.dataset.probe_clips(run.config.model.history_len + 1).spread(_BANK_CLIPS, evaluate.seed)
+        bank = inputs.dataset.training_clips(run.config.model.history_len + 1).spread(_BANK_CLIPS, evaluate.seed)
         strip = imagined_strip(model.model, inputs.dataset, clip[0], inputs.batch(clip), bank, inputs.batch(bank))
         pictures = {"rollout_strip": rollout_strip(strip)}
         horizon = next(iter(by_horizon), 0)

@@ -13,7 +13,9 @@ from ray_jobs.runtime.runs import open_runs
 from ray_jobs.runtime.stream import STEPS_PER_TASK, ClipSource, stream_batches
 from ray_jobs.runtime.tokens import encode_missing
 from tests.integration.conftest import SPEC, make_data
+from wm.config.resolve import with_overrides
 from wm.data.clip_reader import to_batch
+from wm.training_run import RunInputs
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -54,3 +56,24 @@ def test_tokens_are_what_the_encoder_gives(run: Any) -> None:
     frames = torch.from_numpy(episode.frames(np.arange(5)))
     tokens = run.inputs.encoder.encode(frames[None])[0].numpy().astype(np.float16)
     assert np.array_equal(run.inputs.dataset.stores["wall"].read(3, np.arange(5)), tokens)
+
+
+@pytest.mark.parametrize("num_ranks", [1, 2])
+def test_every_batch_of_the_stream_has_its_share(run: Any, num_ranks: int) -> None:
+    """One labelled clip in twenty, counted as the workers get them; the ranks take turns with it."""
+    video = {"kind": "dino_wm", "path": "wall", "labels": "none"}
+    mixture = {"groups": {"labelled": ["wall"], "unlabelled": ["video"]}}
+    changes = {"data.sources.video": video, "data.mixture": mixture, "data.tokens": "online", "train.batch_size": 20}
+    config = with_overrides(run.config, {**changes, "train.resolution": []})
+    mixed = RunInputs(config, run.inputs.root)
+    start = STEPS_PER_TASK + 7
+    counts = []
+    for rank in range(num_ranks):
+        fingerprints = tuple(mixed.fingerprints.items())
+        source = ClipSource(config.model_dump_json(), str(mixed.root), fingerprints, rank, num_ranks)
+        batches = list(stream_batches(source, start, cpus_per_task=0.2))
+        assert {batch.num_clips for batch in batches} == {20 // num_ranks}
+        counts.append([int(batch.has_actions.sum()) for batch in batches])
+    turns = [(1,)] if num_ranks == 1 else [(1, 0), (0, 1)]
+    expected = [turns[step % num_ranks] for step in range(start, mixed.total_steps)]
+    assert list(zip(*counts, strict=True)) == expected

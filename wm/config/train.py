@@ -115,7 +115,7 @@ class EvaluateConfig(Config):
 
     Args:
         horizons: model steps ahead at which latent error and copy ratio are taken.
-        clips: held-out clips used for latent metrics.
+        clips: held-out clips used for latent metrics; so many with actions and so many without, where the data hold both.
         probe_clips: clips used to fit the state probe.
         perceptual: LPIPS of decoded pictures in `wm eval`; training measures none.
     """
