@@ -27,7 +27,8 @@ def test_back_and_forth_is_the_same_checkpoint(tmp_path: Path, variant: str) -> 
     assert same(after.weights, before.weights)
     assert (after.step, after.facts) == (before.step, before.facts)
     assert wm.load(tmp_path / "back").config == run.config
-    heads = {"projection.0", "alignment_head", "reconstruction_head"} if variant == "align_recon" else set()
+    mine = {"token_center", "projection.0", "alignment_head", "reconstruction_head"}
+    heads = mine if variant == "align_recon" else set()
     assert set(exported.ours_alone) == {"action_embedding", "proprio_embedding", *heads}
 
 
