@@ -22,6 +22,7 @@ from tests.wm.data.layouts import (
     write_robomimic,
 )
 from tests.wm.data.samples import feature_source, wall_source
+from tests.wm.data.sources.recorded import can_source
 from wm.contracts import Episode, Source
 
 _scratch = Path(tempfile.mkdtemp(prefix="wm-tests-"))
@@ -61,6 +62,9 @@ SOURCES: dict[str, Callable[[], Source]] = {
     "robomimic_older": lambda: opened("robomimic_older", "robomimic"),
     "franka_steps": lambda: opened("franka_steps", "franka"),
     "franka_motions": lambda: opened("franka_motions", "franka", colors="bgr"),
+    "robomimic_hdf5": can_source,
+    "robomimic_hdf5_unlabelled": lambda: can_source(labels="none"),
+    "robomimic_hdf5_capped": lambda: can_source(episodes=2, camera="robot0_eye_in_hand"),
     "precomputed": feature_source,
     "precomputed_unlabelled": lambda: feature_source(labels="none"),
 }

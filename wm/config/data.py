@@ -63,7 +63,34 @@ class PrecomputedSourceConfig(Config):
     state_names: tuple[str, ...] = ()
 
 
-SourceConfig = Annotated[DinoWmSourceConfig | PrecomputedSourceConfig, Field(discriminator="kind")]
+class RobomimicSourceConfig(Config):
+    """Demonstrations of robomimic or robosuite, one HDF5 file with pictures (layout: wm/data/sources/robomimic_hdf5.py).
+
+    Args:
+        path: a file, or a folder with one; a relative one lies under `storage.root/data`.
+        camera: whose pictures; None for the only one, or agentview.
+        proprio_keys: low-dim obs keys, joined in this order; a key may name columns, as in `object[:7]`. None for joint
+            positions 7, gripper 2 and joint velocities 7, where the file has them.
+        state_keys: the same for the state. None for proprio and `object`: of lift, can, square and stack the poses of the
+            objects, as the worlds have them, of other tasks all of it; no state where there is no `object`.
+        filter: a subset that the file names under mask/ (train, valid, ...); None for all.
+        episodes: at most this many, by number; None for all.
+        labels: `none` hides actions, proprio and state.
+    """
+
+    kind: Literal["robomimic"] = "robomimic"
+    path: Annotated[str, Field(min_length=1)]
+    camera: str | None = None
+    proprio_keys: tuple[str, ...] | None = None
+    state_keys: tuple[str, ...] | None = None
+    filter: str | None = None
+    episodes: PositiveInt | None = None
+    labels: Literal["all", "none"] = "all"
+
+
+SourceConfig = Annotated[
+    DinoWmSourceConfig | PrecomputedSourceConfig | RobomimicSourceConfig, Field(discriminator="kind")
+]
 
 
 class ClipConfig(Config):

@@ -8,7 +8,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import assert_never
 
-from wm.config.data import DataConfig, DinoWmSourceConfig, PrecomputedSourceConfig, SourceConfig
+from wm.config.data import (
+    DataConfig,
+    DinoWmSourceConfig,
+    PrecomputedSourceConfig,
+    RobomimicSourceConfig,
+    SourceConfig,
+)
 from wm.config.errors import UserError
 from wm.config.mixture import LABELLED, UNLABELLED
 from wm.contracts import Source, TokenStore
@@ -22,6 +28,7 @@ from wm.data.sources.point_maze import PointMazeSource
 from wm.data.sources.precomputed import PrecomputedSource
 from wm.data.sources.pusht_noise import PushTNoiseSource
 from wm.data.sources.robomimic import RobomimicSource
+from wm.data.sources.robomimic_hdf5 import RobomimicHdf5Source
 from wm.data.sources.wall_single import WallSingleSource
 from wm.data.token_files import TokenFiles
 
@@ -33,6 +40,8 @@ def open_source(config: SourceConfig, name: str, folder: Path) -> Source:
             return _open_layout(config, name, folder)
         case PrecomputedSourceConfig():
             return PrecomputedSource(config, name, folder)
+        case RobomimicSourceConfig():
+            return RobomimicHdf5Source(config, name, folder)
         case _:
             assert_never(config)
 

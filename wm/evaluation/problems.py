@@ -53,7 +53,7 @@ def dataset_problems(
             continue
         actions = episode.actions[start : start + steps].astype(np.float64)
         state = episode.state[start, _columns(sources[name], world)]
-        layout = episode.tags or world.layout  # a layout that records none leaves the world as it is configured
+        layout = _layout(world, episode.tags) or world.layout  # data that record none leave it as configured
         try:
             world.set_layout(layout)
             problem = _replay(world, f"{episode.id}@{start}", layout, state, actions, goal_horizon)
@@ -140,6 +140,12 @@ def _columns(source: Source, world: World) -> list[int]:
             f"say plan.problems=random"
         )
     return [theirs.index(name) for name in ours]
+
+
+def _layout(world: World, tags: Mapping[str, float]) -> dict[str, float]:
+    """The tags that are the world's layout; others tell of the demonstration. `row_12` is one with the world's `row_3`."""
+    kinds = {key.rstrip("0123456789") for key in world.layout}
+    return {key: value for key, value in tags.items() if key.rstrip("0123456789") in kinds}
 
 
 def _replay(

@@ -14,8 +14,9 @@ from wm.build import build_world
 from wm.config.data import DinoWmSourceConfig
 from wm.config.worlds import PointMazeWorldConfig, PushTWorldConfig, RopeWorldConfig, WallWorldConfig
 from wm.contracts import World
+from wm.data.sources.wall_single import WallSingleEpisode
 from wm.envs.demonstrations import make_episodes
-from wm.evaluation.problems import dataset_problems, load_problems, random_problems, save_problems
+from wm.evaluation.problems import _layout, dataset_problems, load_problems, random_problems, save_problems
 from wm.types import Problem
 
 
@@ -47,6 +48,25 @@ def test_starts_are_recorded_and_held_out() -> None:
         np.testing.assert_array_equal(problem.frame_0, episode.frames([start])[0])
         assert problem.goal_horizon == 3
     assert {int(problem.id.split("/")[1].split("@")[0]) for problem in draw(12)} == held_out
+
+
+def test_tags_beyond_the_layout_stay_out_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected, made = draw(2), WallSingleEpisode.__init__
+
+    def tagged(self: Any, *given: Any) -> None:
+        made(self, *given)
+        self.tags = {**self.tags, "success": 1.0, "task": 3.0}
+
+    monkeypatch.setattr(WallSingleEpisode, "__init__", tagged)
+    assert all(same(vars(a), vars(b)) for a, b in zip(draw(2), expected, strict=True))
+
+
+def test_a_maze_may_have_more_rows_than_the_world_has_now() -> None:
+    from types import SimpleNamespace
+
+    world: Any = SimpleNamespace(layout={"rows": 2.0, "row_0": 1.0, "row_1": 3.0})
+    tags = {"rows": 3.0, "row_0": 1.0, "row_1": 1.0, "row_2": 7.0, "demo": 4.0}
+    assert set(_layout(world, tags)) == set(tags) - {"demo"}
 
 
 def test_replay_reaches_the_goal_exactly() -> None:

@@ -1,0 +1,347 @@
+"""robomimic's and robosuite's demonstrations in one HDF5 file, with pictures.
+
+    data                  attributes env_args or env_info (JSON): control_freq, controller, env_name
+    data/demo_N           attributes num_samples, success; numbers may start anywhere and have gaps
+    data/demo_N/actions   (T, A)
+    data/demo_N/obs       CAMERA_image (T, H, W, 3) uint8, any number of low-dim keys (T, n)
+    mask/NAME             names of the demonstrations of a subset (train, valid, better, ...)
+
+Source: robomimic.github.io/docs/datasets (structure and filter keys); robosuite's collect_human_demonstrations.py.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from wm.config.data import RobomimicSourceConfig
+from wm.config.errors import UserError, nearest
+
+SUFFIXES = (".hdf5", ".h5")
+MAIN_CAMERA = "agentview"
+PROPRIO_KEYS = ("robot0_joint_pos", "robot0_gripper_qpos", "robot0_joint_vel")  # 7, 2, 7
+OBJECT_KEY = "object"
+ITEMS = {"Lift": ("cube",), "PickPlaceCan": ("can",), "NutAssemblySquare": ("nut",), "Stack": ("cube_a", "cube_b")}
+POSE = ("x", "y", "z", "qx", "qy", "qz", "qw")  # robosuite's `object` starts with these of each item
+OSC_ACTIONS = ("dx", "dy", "dz", "drx", "dry", "drz", "gripper")
+CONTROL_HZ = 20.0  # robosuite's default, where the file tells none
+
+
+class RobomimicHdf5Episode:
+    """One demonstration; frames are read from the open file of the process."""
+
+    def __init__(self, source: RobomimicHdf5Source, index: int) -> None:
+        self._source = source
+        self.index = index
+        self.source = source.name
+        self.id = f"{source.name}/{source.demos[index]}"
+        self.length = source.lengths[index]
+        self.fps = source.fps
+        self.tags: Mapping[str, float] = source.tags[index]
+
+    @property
+    def actions(self) -> np.ndarray | None:
+        return self._source.vector("action", self.index)
+
+    @property
+    def proprio(self) -> np.ndarray | None:
+        return self._source.vector("proprio", self.index)
+
+    @property
+    def state(self) -> np.ndarray | None:
+        return self._source.vector("state", self.index)
+
+    def frames(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+        """uint8 (n, H, W, 3). Raises IndexError beyond the end, UserError where the file cannot be read."""
+        return self._source.frames(self.index, np.asarray(indices, np.int64).reshape(-1))
+
+
+class RobomimicHdf5Source:
+    """A file, or a folder with one. Raises UserError for another layout, demonstrations without pictures, and NaN.
+
+    Actions, proprio and state are read at once, frames from a handle that each process opens for itself.
+    """
+
+    def __init__(self, config: RobomimicSourceConfig, name: str, folder: Path) -> None:
+        self.name = name
+        self.path = _file(folder)
+        self.labelled = config.labels == "all"
+        with _readable(self.path):
+            file = _handle(self.path)
+            data = file.get("data")
+            if not isinstance(data, h5py.Group):
+                raise UserError(f"{self.path}: no group 'data': not a robomimic or robosuite file")
+            self.demos = self._demos(file, data, config)
+            info = _info(data, self.path)
+            self.fps: float = float(info.get("control_freq", CONTROL_HZ))
+            first: Any = data[self.demos[0]]
+            _check_pictures(first, f"{self.path}: {self.demos[0]}")
+            self.camera_key = _camera(config, name, first["obs"])
+            keys = self._keys(config, first["obs"], str(info.get("env_name", "")))
+            self._vectors = self._read(data, keys)
+            self.lengths: Sequence[int] = [len(values) for values in self._vectors["action"]]
+            self.tags: list[dict[str, float]] = _tags(file, data, self.demos)
+            self.action_names: tuple[str, ...] = _action_names(info, self._vectors["action"][0].shape[1])
+            self.proprio_names: tuple[str, ...] = _names(keys["proprio"], first["obs"], info)
+            self.state_names: tuple[str, ...] = _names(keys["state"], first["obs"], info)
+            self.fingerprint: str = self._fingerprint(data)
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def episode(self, index: int) -> RobomimicHdf5Episode:
+        """Raises IndexError beyond the last."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"episode {index} of {len(self)}")
+        return RobomimicHdf5Episode(self, index)
+
+    def vector(self, key: str, index: int) -> np.ndarray | None:
+        """(length, size) float32 of a demonstration, or None where the file has none or the labels are hidden."""
+        values = self._vectors[key]
+        return values[index] if self.labelled and values else None
+
+    def frames(self, index: int, rows: np.ndarray) -> np.ndarray:
+        """uint8 (n, H, W, 3) of one demonstration."""
+        if rows.size and not 0 <= rows.min() <= rows.max() < self.lengths[index]:
+            raise IndexError(f"frames {rows.min()}..{rows.max()} of {self.lengths[index]} in {self.demos[index]}")
+        with _readable(self.path):
+            pictures: Any = _handle(self.path)[f"data/{self.demos[index]}/obs/{self.camera_key}"]
+            wanted, places = np.unique(rows, return_inverse=True)
+            found = np.empty((len(wanted), *pictures.shape[1:]), np.uint8)
+            for number, row in enumerate(
+                wanted
+            ):  # one by one: a list of rows is slower to h5py than a chunk is to read
+                pictures.read_direct(found, np.s_[row], np.s_[number])
+        return found[places]
+
+    def _demos(self, file: h5py.File, data: Any, config: RobomimicSourceConfig) -> list[str]:
+        """Names in the order of their numbers, of the chosen subset."""
+        numbers = {name: int(match[1]) for name in map(str, data) if (match := re.fullmatch(r"demo_(\d+)", name))}
+        names = sorted(numbers, key=numbers.__getitem__)
+        if not names:
+            raise UserError(f"{self.path}: data holds no demo_N")
+        if config.filter is not None:
+            masks = _masks(file)
+            if config.filter not in masks:
+                known = nearest(config.filter, masks) or " The file has none."
+                raise UserError(f"data.sources.{self.name}.filter: no subset '{config.filter}' in mask/.{known}")
+            absent = masks[config.filter] - set(names)
+            if absent:
+                raise UserError(f"{self.path}: mask/{config.filter} names {min(absent)}, which data/ does not hold")
+            names = [name for name in names if name in masks[config.filter]]
+            if not names:
+                raise UserError(f"data.sources.{self.name}.filter: subset '{config.filter}' is empty")
+        return names[: config.episodes]
+
+    def _keys(self, config: RobomimicSourceConfig, obs: Any, env: str) -> dict[str, list[tuple[str, slice]]]:
+        """obs keys that make up proprio and state, each with the columns that are taken."""
+        known = [key for key in obs if obs[key].ndim <= 2]
+        proprio, state = config.proprio_keys, config.state_keys
+        if proprio is None:
+            proprio = PROPRIO_KEYS if any(key in obs for key in PROPRIO_KEYS) else ()
+        if state is None:
+            columns = f"[:{len(POSE) * len(ITEMS[env])}]" if env in ITEMS else ""
+            state = (*proprio, OBJECT_KEY + columns) if OBJECT_KEY in obs else ()
+        found: dict[str, list[tuple[str, slice]]] = {"proprio": [], "state": []}
+        for field, wanted in (("proprio", proprio), ("state", state)):
+            for text in wanted:
+                key, columns = _parse(text, f"data.sources.{self.name}.{field}_keys")
+                if key not in known:
+                    raise UserError(
+                        f"data.sources.{self.name}.{field}_keys: obs has no low-dim '{key}'.{nearest(key, known)}"
+                    )
+                found[field].append((key, columns))
+        return found
+
+    def _read(self, data: Any, keys: Mapping[str, list[tuple[str, slice]]]) -> dict[str, list[np.ndarray]]:
+        """action, proprio, state -> (T, n) float32 of every demonstration; no entry where a vector has no keys."""
+        found: dict[str, list[np.ndarray]] = {"action": [], "proprio": [], "state": []}
+        sizes: dict[str, int] = {}
+        for demo in self.demos:
+            where, group = f"{self.path}: {demo}", data[demo]
+            _check_pictures(group, where)
+            if "actions" not in group:
+                raise UserError(f"{where}: no actions")
+            length = len(group["actions"])
+            self._check_lengths(group, where, length)
+            for field, wanted in (("action", [("actions", slice(None))]), *keys.items()):
+                pieces = [
+                    _column(group if field == "action" else group["obs"], *each, where, length) for each in wanted
+                ]
+                if not pieces:
+                    continue
+                values = np.concatenate(pieces, axis=1)
+                if values.shape[1] != sizes.setdefault(field, values.shape[1]):
+                    raise UserError(f"{where}: {field} has {values.shape[1]} columns, others have {sizes[field]}")
+                if not np.isfinite(values).all():
+                    raise UserError(f"{where}: {field} holds NaN or infinity")
+                found[field].append(values)
+        return found
+
+    def _check_lengths(self, group: Any, where: str, length: int) -> None:
+        told = int(group.attrs.get("num_samples", length))
+        if length < 1 or told != length:
+            raise UserError(f"{where}: {length} actions, num_samples {told}")
+        pictures = group["obs"].get(self.camera_key)
+        if pictures is None or not _is_picture(pictures):
+            raise UserError(f"{where}: obs/{self.camera_key} is missing, or no uint8 (T, H, W, 3)")
+        if len(pictures) != length:
+            raise UserError(f"{where}: {len(pictures)} frames for {length} actions")
+
+    def _fingerprint(self, data: Any) -> str:
+        """Of all vectors and names, and of each demonstration's first frame, size and stored bytes."""
+        names = (self.action_names, self.proprio_names, self.state_names)
+        digest = hashlib.sha256(f"{self.demos}/{self.camera_key}/{self.labelled}/{names}".encode())
+        for values in (each for kind in self._vectors.values() for each in kind):
+            digest.update(np.ascontiguousarray(values).tobytes())
+        for demo in self.demos:
+            pictures = data[demo]["obs"][self.camera_key]
+            digest.update(f"{pictures.shape}/{pictures.id.get_storage_size()}".encode())
+            digest.update(np.ascontiguousarray(pictures[0]).tobytes())
+        return digest.hexdigest()[:16]
+
+
+def _file(path: Path) -> Path:
+    if path.is_file():
+        return path
+    found = sorted(file for file in path.glob("*") if file.suffix in SUFFIXES) if path.is_dir() else []
+    if len(found) != 1:
+        what = f"holds {len(found)} HDF5 files" if path.is_dir() else "no such file or folder"
+        which = f": name one of {', '.join(file.name for file in found[:5])}" if found else ""
+        raise UserError(f"{path}: {what}{which}")
+    return found[0]
+
+
+def _handle(path: Path) -> h5py.File:
+    """This process's own handle; a forked worker, or a file that was replaced, gets a new one."""
+    facts = path.stat()
+    return _opened(path, facts.st_size, facts.st_mtime_ns, os.getpid())
+
+
+@lru_cache(maxsize=8)
+def _opened(path: Path, size: int, changed: int, process: int) -> h5py.File:
+    del size, changed, process
+    return h5py.File(path, "r", locking="best-effort")  # network file systems may know no locks
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """What HDF5 says of a damaged file, as one line."""
+    try:
+        yield
+    except (OSError, KeyError, RuntimeError) as error:
+        text = " ".join(str(error).strip("'\"").split())[:160]
+        raise UserError(f"{path}: unreadable HDF5, cut short or damaged ({text})") from error
+
+
+def _check_pictures(group: Any, where: str) -> None:
+    obs = group.get("obs") if isinstance(group, h5py.Group) else None
+    if isinstance(obs, h5py.Group) and any(_is_picture(each) for each in obs.values()):
+        return
+    if isinstance(group, h5py.Group) and "states" in group:
+        raise UserError(
+            f"{where} holds simulator states and no pictures: render them first (wm data convert, or robomimic's "
+            "dataset_states_to_obs.py)"
+        )
+    raise UserError(f"{where} holds no pictures: expected obs/CAMERA_image, uint8 (T, H, W, 3)")
+
+
+def _is_picture(values: Any) -> bool:
+    return isinstance(values, h5py.Dataset) and values.ndim == 4 and values.shape[-1] == 3 and values.dtype == np.uint8
+
+
+def _camera(config: RobomimicSourceConfig, name: str, obs: Any) -> str:
+    """The obs key of the chosen camera."""
+    cameras = {key.removesuffix("_image"): key for key in obs if _is_picture(obs[key])}
+    wanted = config.camera
+    if wanted is None:
+        wanted = next(iter(cameras)) if len(cameras) == 1 else MAIN_CAMERA
+        if wanted not in cameras:
+            raise UserError(f"data.sources.{name}.camera: say which of {', '.join(sorted(cameras))}")
+    wanted = wanted.removesuffix("_image")
+    if wanted not in cameras:
+        raise UserError(f"data.sources.{name}.camera: no camera '{config.camera}'.{nearest(wanted, cameras)}")
+    return cameras[wanted]
+
+
+def _parse(text: str, where: str) -> tuple[str, slice]:
+    """`object` or `object[:7]`."""
+    match = re.fullmatch(r"([^\[\]]+)(?:\[(\d*):(\d*)\])?", text)
+    if match is None:
+        raise UserError(f"{where}: '{text}' is neither a key nor a key with columns, as in object[:7]")
+    first, last = (int(each) if each else None for each in (match[2], match[3]))
+    return match[1], slice(first, last)
+
+
+def _column(group: Any, key: str, columns: slice, where: str, length: int) -> np.ndarray:
+    """(length, n) float32 of one key."""
+    if key not in group:
+        raise UserError(f"{where}: obs has no '{key}', which other demonstrations have")
+    values = _two_d(group[key])
+    if values.ndim != 2 or len(values) != length or not np.issubdtype(values.dtype, np.number):
+        raise UserError(f"{where}: {key} {values.dtype} {values.shape}, expected numbers ({length}, n)")
+    return values[:, columns].astype(np.float32)
+
+
+def _two_d(values: Any) -> np.ndarray:
+    array = np.asarray(values)
+    return array[:, None] if array.ndim == 1 else array
+
+
+def _info(data: Any, path: Path) -> dict[str, Any]:
+    """env_name, control_freq and controllers, from robomimic's env_args or robosuite's env_info."""
+    try:
+        args = json.loads(data.attrs.get("env_args", "{}"))
+        info = json.loads(data.attrs.get("env_info", "{}"))
+        return {**info, **args.get("env_kwargs", {}), "env_name": args.get("env_name", info.get("env_name", ""))}
+    except (ValueError, TypeError, AttributeError) as error:
+        raise UserError(f"{path}: the attribute env_args or env_info of data is no JSON object") from error
+
+
+def _action_names(info: Mapping[str, Any], size: int) -> tuple[str, ...]:
+    if size == len(OSC_ACTIONS) and "OSC_POSE" in json.dumps(info.get("controller_configs")):
+        return OSC_ACTIONS
+    return tuple(f"action_{column + 1}" for column in range(size))
+
+
+def _names(keys: Sequence[tuple[str, slice]], obs: Any, info: Mapping[str, Any]) -> tuple[str, ...]:
+    """Of the columns: the worlds' names for what they hold too, else key and number from 1."""
+    found: list[str] = []
+    items = [f"{item}_{part}" for item in ITEMS.get(str(info.get("env_name")), ()) for part in POSE]
+    for key, columns in keys:
+        short = key.removeprefix("robot0_")
+        every = [f"{short}_{number}" for number in range(1, _two_d(obs[key][:1]).shape[1] + 1)]
+        if key == OBJECT_KEY:
+            every[: len(items)] = items[: len(every)]
+        found += every[columns]
+    return tuple(found)
+
+
+def _masks(file: h5py.File) -> dict[str, set[str]]:
+    group: Any = file.get("mask", {})
+    return {
+        str(name): {each.decode() if isinstance(each, bytes) else str(each) for each in group[name][()].reshape(-1)}
+        for name in group
+    }
+
+
+def _tags(file: h5py.File, data: Any, demos: Sequence[str]) -> list[dict[str, float]]:
+    """Number, success where it is told, and `mask_NAME` (0 or 1) for every subset of the file."""
+    masks = _masks(file)
+    found: list[dict[str, float]] = []
+    for demo in demos:
+        tags = {"demo": float(demo.removeprefix("demo_"))}
+        if "success" in data[demo].attrs:
+            tags["success"] = float(data[demo].attrs["success"])
+        found.append(tags | {f"mask_{name}": float(demo in members) for name, members in sorted(masks.items())})
+    return found
