@@ -22,7 +22,7 @@ from tests.wm.data.layouts import (
     write_robomimic,
 )
 from tests.wm.data.samples import feature_source, wall_source
-from tests.wm.data.sources.recorded import can_source
+from tests.wm.data.sources.recorded import can_source, lerobot_source
 from wm.contracts import Episode, Source
 
 _scratch = Path(tempfile.mkdtemp(prefix="wm-tests-"))
@@ -65,6 +65,10 @@ SOURCES: dict[str, Callable[[], Source]] = {
     "robomimic_hdf5": can_source,
     "robomimic_hdf5_unlabelled": lambda: can_source(labels="none"),
     "robomimic_hdf5_capped": lambda: can_source(episodes=2, camera="robot0_eye_in_hand"),
+    "lerobot_v2.1": lambda: lerobot_source("v2.1"),
+    "lerobot_v3.0": lambda: lerobot_source("v3.0"),
+    "lerobot_unlabelled": lambda: lerobot_source("v3.0", labels="none", camera="wrist"),
+    "lerobot_capped": lambda: lerobot_source("v3.0", episodes=3),
     "precomputed": feature_source,
     "precomputed_unlabelled": lambda: feature_source(labels="none"),
 }

@@ -88,8 +88,35 @@ class RobomimicSourceConfig(Config):
     labels: Literal["all", "none"] = "all"
 
 
+class LerobotSourceConfig(Config):
+    """A LeRobot data set, format v3.0 or v2.x, with videos (layout: wm/data/sources/lerobot_layout.py).
+
+    Args:
+        path: a folder, a relative one under `storage.root/data`; or a hub id (`lerobot/pusht`), whose files go there when they
+            are first needed.
+        revision: of the hub's repository; None for its main branch.
+        camera: `main` of `observation.images.main`, or the whole key; None for the only one, or main.
+        action_keys, proprio_keys, state_keys: features, joined in this order; one may name columns, as in
+            `observation.state[:7]`. None for `action`, `observation.state` and `observation.environment_state`, where
+            there are such.
+        episodes: at most this many, by number; None for all.
+        labels: `none` hides actions, proprio and state, so that the clips train as unlabelled video.
+    """
+
+    kind: Literal["lerobot"] = "lerobot"
+    path: Annotated[str, Field(min_length=1)]
+    revision: str | None = None
+    camera: str | None = None
+    action_keys: tuple[str, ...] | None = None
+    proprio_keys: tuple[str, ...] | None = None
+    state_keys: tuple[str, ...] | None = None
+    episodes: PositiveInt | None = None
+    labels: Literal["all", "none"] = "all"
+
+
 SourceConfig = Annotated[
-    DinoWmSourceConfig | PrecomputedSourceConfig | RobomimicSourceConfig, Field(discriminator="kind")
+    DinoWmSourceConfig | PrecomputedSourceConfig | RobomimicSourceConfig | LerobotSourceConfig,
+    Field(discriminator="kind"),
 ]
 
 

@@ -11,6 +11,7 @@ from typing import assert_never
 from wm.config.data import (
     DataConfig,
     DinoWmSourceConfig,
+    LerobotSourceConfig,
     PrecomputedSourceConfig,
     RobomimicSourceConfig,
     SourceConfig,
@@ -25,6 +26,7 @@ from wm.data.normalization import DataStatistics, data_statistics
 from wm.data.sources.deformable import DeformableSource
 from wm.data.sources.franka import FrankaSource
 from wm.data.sources.point_maze import PointMazeSource
+from wm.data.sources.lerobot import LerobotSource
 from wm.data.sources.precomputed import PrecomputedSource
 from wm.data.sources.pusht_noise import PushTNoiseSource
 from wm.data.sources.robomimic import RobomimicSource
@@ -42,6 +44,8 @@ def open_source(config: SourceConfig, name: str, folder: Path) -> Source:
             return PrecomputedSource(config, name, folder)
         case RobomimicSourceConfig():
             return RobomimicHdf5Source(config, name, folder)
+        case LerobotSourceConfig():
+            return LerobotSource(config, name, folder)
         case _:
             assert_never(config)
 

@@ -26,6 +26,7 @@ import numpy as np
 
 from wm.config.data import RobomimicSourceConfig
 from wm.config.errors import UserError, nearest
+from wm.data.sources.columns import parse_columns
 
 SUFFIXES = (".hdf5", ".h5")
 MAIN_CAMERA = "agentview"
@@ -155,7 +156,7 @@ class RobomimicHdf5Source:
         found: dict[str, list[tuple[str, slice]]] = {"proprio": [], "state": []}
         for field, wanted in (("proprio", proprio), ("state", state)):
             for text in wanted:
-                key, columns = _parse(text, f"data.sources.{self.name}.{field}_keys")
+                key, columns = parse_columns(text, f"data.sources.{self.name}.{field}_keys")
                 if key not in known:
                     raise UserError(
                         f"data.sources.{self.name}.{field}_keys: obs has no low-dim '{key}'.{nearest(key, known)}"
@@ -272,15 +273,6 @@ def _camera(config: RobomimicSourceConfig, name: str, obs: Any) -> str:
     if wanted not in cameras:
         raise UserError(f"data.sources.{name}.camera: no camera '{config.camera}'.{nearest(wanted, cameras)}")
     return cameras[wanted]
-
-
-def _parse(text: str, where: str) -> tuple[str, slice]:
-    """`object` or `object[:7]`."""
-    match = re.fullmatch(r"([^\[\]]+)(?:\[(\d*):(\d*)\])?", text)
-    if match is None:
-        raise UserError(f"{where}: '{text}' is neither a key nor a key with columns, as in object[:7]")
-    first, last = (int(each) if each else None for each in (match[2], match[3]))
-    return match[1], slice(first, last)
 
 
 def _column(group: Any, key: str, columns: slice, where: str, length: int) -> np.ndarray:

@@ -10,10 +10,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import av
 import h5py
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
-from wm.config.data import RobomimicSourceConfig
+from wm.config.data import LerobotSourceConfig, RobomimicSourceConfig
+from wm.data.sources.lerobot import LerobotSource
 from wm.data.sources.robomimic_hdf5 import RobomimicHdf5Source
 from wm.data.writers.robosuite_hdf5 import RobosuiteWriter
 from wm.data.writers.staged import StagedEpisodes
@@ -133,3 +137,115 @@ def robomimic_file(path: Path, numbers: tuple[int, ...] = (0, 1, 2, 10), **chang
         names = [f"demo_{number}".encode() for number in numbers]
         file["mask/train"], file["mask/valid"] = np.array(names[1:][::-1]), np.array(names[:1])
     return path
+
+
+def save_mp4(path: Path, frames: np.ndarray, fps: int, **options: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=fps, options={"g": "2", **options})
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt = "yuv420p"
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+
+
+def lerobot_data_set(folder: Path, version: str = "v2.1", fps: int = 20, size: tuple[int, int] = (48, 64)) -> Path:
+    """Four episodes with two cameras as lerobot lays them out, without lerobot: v3.0 has two episodes in each file."""
+    episodes, tasks = can_episodes(), ["put the can away", "take it back"]
+    per_file = 2 if version == "v3.0" else 1
+    cameras = {"observation.images.main": 0, "observation.images.wrist": 1}
+    vectors = {
+        "observation.state": {"motors": [f"q{number}" for number in range(16)]},
+        "observation.environment_state": None,
+        "action": [[f"a{number}" for number in range(7)]],
+    }
+    features: dict[str, Any] = {key: {"dtype": "video", "shape": [*size, 3]} for key in cameras}
+    widths = {"observation.state": 16, "observation.environment_state": 23, "action": 7}
+    features |= {key: {"dtype": "float32", "shape": [widths[key]], "names": names} for key, names in vectors.items()}
+    features |= {key: {"dtype": "int64", "shape": [1], "names": None} for key in ("workspace_id", "task_index")}
+    features["next.success"] = {"dtype": "bool", "shape": [1], "names": None}
+    places = {
+        "v2.1": ("data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet",
+                 "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4"),
+        "v3.0": ("data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet",
+                 "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"),
+    }[version]  # fmt: skip
+    info = {
+        "codebase_version": version,
+        "fps": fps,
+        "total_episodes": len(episodes),
+        "chunks_size": 2,
+        "data_path": places[0],
+        "video_path": places[1],
+        "features": features,
+    }
+    (folder / "meta").mkdir(parents=True)
+    (folder / "meta/info.json").write_text(json.dumps(info))
+    rows: list[dict[str, Any]] = []
+    for first in range(0, len(episodes), per_file):
+        members = range(first, first + per_file)
+        where = {"chunk_index": 0, "file_index": first // 2, "episode_chunk": first // 2, "episode_index": first}
+        table = pa.concat_tables([_rows(number, episodes[number], fps) for number in members])
+        file = folder / places[0].format(**where)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(table, file)
+        for camera, seed in cameras.items():
+            pictures = np.concatenate([lerobot_frames(number, size, seed) for number in members])
+            save_mp4(folder / places[1].format(video_key=camera, **where), pictures, fps)
+        start = 0.0
+        for number in members:
+            row: dict[str, Any] = {"episode_index": number, "tasks": [tasks[number % 2]], "length": LENGTHS[number]}
+            row |= {"data/chunk_index": 0, "data/file_index": first // 2}
+            end = start + LENGTHS[number] / fps
+            for camera in cameras:
+                row |= {f"videos/{camera}/chunk_index": 0, f"videos/{camera}/file_index": first // 2}
+                row |= {f"videos/{camera}/from_timestamp": start, f"videos/{camera}/to_timestamp": end}
+            rows.append(row)
+            start = end
+    if version == "v3.0":
+        (folder / "meta/episodes/chunk-000").mkdir(parents=True)
+        pq.write_table(pa.Table.from_pylist(rows), folder / "meta/episodes/chunk-000/file-000.parquet")
+        table = pa.table({"task_index": [0, 1], "__index_level_0__": tasks})
+        pq.write_table(table, folder / "meta/tasks.parquet")
+    else:
+        heads = [{key: row[key] for key in ("episode_index", "tasks", "length")} for row in rows]
+        words = [{"task_index": number, "task": task} for number, task in enumerate(tasks)]
+        for name, lines in (("episodes", heads), ("tasks", words)):
+            (folder / f"meta/{name}.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    return folder
+
+
+def lerobot_frames(number: int, size: tuple[int, int], camera: int = 0) -> np.ndarray:
+    """What a camera of an episode recorded, before the codec."""
+    rng = np.random.default_rng([number, camera])
+    blocks = rng.integers(0, 256, (LENGTHS[number], 4, 4, 3), dtype=np.uint8)
+    return blocks.repeat(size[0] // 4, axis=1).repeat(size[1] // 4, axis=2)
+
+
+def _rows(number: int, episode: RecordedEpisode, fps: int) -> pa.Table:
+    length = len(episode.states)
+    vectors = {
+        "observation.state": episode.proprio,
+        "observation.environment_state": episode.states,
+        "action": episode.actions,
+    }
+    columns: dict[str, Any] = {
+        key: pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])
+        for key, values in vectors.items()
+    }
+    columns["timestamp"] = (np.arange(length) / fps).astype(np.float32)
+    columns |= {"frame_index": np.arange(length), "episode_index": np.full(length, number)}
+    columns |= {"task_index": np.full(length, number % 2), "workspace_id": np.full(length, 7)}
+    columns["next.success"] = np.asarray(episode.met)
+    return pa.table(columns)
+
+
+@cache
+def lerobot_folder(version: str) -> Path:
+    """Nobody may write there."""
+    return lerobot_data_set(_scratch() / version, version)
+
+
+def lerobot_source(version: str, **config: Any) -> LerobotSource:
+    return LerobotSource(LerobotSourceConfig(path="arm", **config), "arm", lerobot_folder(version))
