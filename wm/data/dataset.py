@@ -25,8 +25,8 @@ from wm.data.labels import LabelGroups, label_groups
 from wm.data.normalization import DataStatistics, data_statistics
 from wm.data.sources.deformable import DeformableSource
 from wm.data.sources.franka import FrankaSource
-from wm.data.sources.point_maze import PointMazeSource
 from wm.data.sources.lerobot import LerobotSource
+from wm.data.sources.point_maze import PointMazeSource
 from wm.data.sources.precomputed import PrecomputedSource
 from wm.data.sources.pusht_noise import PushTNoiseSource
 from wm.data.sources.robomimic import RobomimicSource

@@ -71,12 +71,17 @@ def can_episodes(size: int = 16) -> list[RecordedEpisode]:
                 layout={},
                 proprio=states[:, :16].copy(),
                 met=np.arange(length) > 20 + 5 * (number % 2),
-                views={"robot0_eye_in_hand": np.full((length, size, size, 3), 10 * number + 5, np.uint8)},
+                views={"robot0_eye_in_hand": _wrist(number, length, size)},
                 flat_states=rng.normal(size=(length, 71)),
                 model_file="<mujoco/>",
             )
         )
     return found
+
+
+def _wrist(number: int, length: int, size: int) -> np.ndarray:
+    shades = 50 * number + 5 + np.arange(length, dtype=np.uint8)
+    return np.broadcast_to(shades[:, None, None, None], (length, size, size, 3)).copy()
 
 
 def write(folder: Path, writer: Writer, episodes: list[RecordedEpisode]) -> Path:

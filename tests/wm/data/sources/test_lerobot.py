@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.conftest import SHARED_DATA
-from tests.wm.data.samples import user_error
+from tests.wm.data.samples import encoder, user_error
 from tests.wm.data.sources.recorded import (
     LENGTHS,
     can_episodes,
@@ -32,6 +32,7 @@ from wm.data.clip_reader import to_batch
 from wm.data.dataset import Dataset
 from wm.data.sources import lerobot_hub
 from wm.data.sources.lerobot import LerobotSource
+from wm.data.token_files import TokenFiles
 from wm.data.writers.lerobot import LerobotWriter
 from wm.types import ClipRef
 
@@ -132,6 +133,18 @@ def test_clips_of_a_data_set(tmp_path: Path) -> None:
     expected = dataset.sources["arm"].episode(1).frames([2, 7, 12, 17])
     np.testing.assert_array_equal(batch.obs.visual[0], expected)
     assert (bool(batch.has_actions.all()), dataset.action_dim) == (True, 35)
+
+
+def test_frames_of_other_sizes_give_tokens_of_one_shape(tmp_path: Path) -> None:
+    """The shorter side fits the encoder, the longer one is cropped in the middle: what is stored can be mixed."""
+    shapes: set[tuple[int, ...]] = set()
+    for number, size in enumerate(((48, 64), (64, 48), (64, 64))):
+        found = source(lerobot_data_set(tmp_path / str(number), size=size))
+        assert found.episode(0).frames([0]).shape == (1, *size, 3)
+        store = TokenFiles(tmp_path / "tokens", found, encoder().fingerprint)
+        assert list(store.write(encoder(), [0])) == [0]
+        shapes.add(store.read(0, np.array([5, 20])).shape)
+    assert len(shapes) == 1
 
 
 def test_the_fingerprint_is_of_the_content(tmp_path: Path) -> None:
