@@ -173,9 +173,11 @@ def test_the_primary_is_the_first_with_actions_unless_it_is_named(root: Path) ->
     assert first.action_dim == 3 * FRAMESKIP
     assert first.action_adapters == {"maze": 2 * FRAMESKIP}
     assert {name for name, _ in named.planned_episodes()} == {"maze"}
-    (note,) = named.labels.notes
+    adapted, unused = named.labels.notes
+    for part in ("data.sources.arm", "action (a, b, c)", "maze (action_0, action_1)", "adapter of its own"):
+        assert part in adapted
     for part in ("data.sources.arm", "state (u, v, w)", "maze (x, y)", "not used"):
-        assert part in note
+        assert part in unused
     assert "data.primary: 'video' has no actions" in user_error(lambda: opened(data__primary="video").statistics)
     assert "primary: no source is named 'mase'. Did you mean 'maze'?" in user_error(
         lambda: opened(data__primary="mase")

@@ -53,6 +53,8 @@ def problem_hash(config: ExperimentConfig, data_fingerprint: str, goal_horizon: 
         "frameskip": config.data.clip.frameskip,
         "goal_horizon": goal_horizon,
     }
+    if config.data.primary is not None:  # problems come from the sources whose actions are planned
+        facts["primary"] = config.data.primary
     return _digest(facts)
 
 

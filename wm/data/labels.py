@@ -19,7 +19,7 @@ class LabelGroups:
         actions: with the model's own actions: those that it plans.
         adapters: with other actions, by the name of the first source that has them.
         proprio, state: with the model's own proprio and state.
-        notes: what is recorded and not used, in sentences.
+        notes: what is not the model's own, in sentences.
     """
 
     actions: tuple[str, ...] = ()
@@ -54,20 +54,27 @@ def label_groups(sources: Mapping[str, Source], train: Mapping[str, Sequence[int
                 found.setdefault(tuple(getattr(sources[name], f"{kind}_names")), []).append(name)
         return [tuple(members) for members in found.values()]
 
+    def others(kind: str, groups: Sequence[Sequence[str]], what: str) -> list[str]:
+        def shown(name: str) -> str:
+            return ", ".join(getattr(sources[name], f"{kind}_names"))
+
+        return [
+            f"data.sources.{name}: its {kind} ({shown(name)}) is not that of {groups[0][0]} ({shown(groups[0][0])}): {what}"
+            for members in groups[1:]
+            for name in members
+        ]
+
     order = sorted(sources, key=lambda name: name != primary)
     actions = by_vector("action", "actions", order)
     own = actions[0] if actions else ()
     if primary is not None and primary not in own:
         raise UserError(f"data.primary: '{primary}' has no actions; name a source that has")
     order.sort(key=lambda name: name not in own)
-    vectors: dict[str, tuple[str, ...]] = {}
-    notes: list[str] = []
-    for kind in ("proprio", "state"):
-        groups = by_vector(kind, kind, order)
-        vectors[kind] = groups[0] if groups else ()
-        for name in (name for members in groups[1:] for name in members):
-            theirs, ours = (", ".join(getattr(sources[one], f"{kind}_names")) for one in (name, groups[0][0]))
-            notes.append(
-                f"data.sources.{name}: its {kind} ({theirs}) is not that of {groups[0][0]} ({ours}) and is not used"
-            )
-    return LabelGroups(own, {members[0]: members for members in actions[1:]}, **vectors, notes=tuple(notes))
+    proprio, state = by_vector("proprio", "proprio", order), by_vector("state", "state", order)
+    adapters = {members[0]: members for members in actions[1:]}
+    notes = [
+        *others("action", actions, "it has an adapter of its own, and no plan holds it"),
+        *others("proprio", proprio, "it is not used"),
+        *others("state", state, "it is not used"),
+    ]
+    return LabelGroups(own, adapters, proprio[0] if proprio else (), state[0] if state else (), tuple(notes))

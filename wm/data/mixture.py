@@ -58,18 +58,21 @@ class BatchCounts:
         shares = self._shares(len(self._before[0]) - 1)
         owed = [debt + self._batch_size * share for debt, share in zip(self._owed, shares, strict=True)]
         taken = [max(0, debt // self._unit) for debt in owed]
-
-        def due(group: int) -> Fraction:
-            """Batches (in units of B) until the next clip of the group is owed whole."""
-            return Fraction((taken[group] + 1) * self._unit - owed[group], max(shares[group], 1))
-
-        # The rest to those whose next clip is due first: that never lets another come late (earliest deadline first).
-        started = [group for group, debt in enumerate(owed) if debt > taken[group] * self._unit]
         left = self._batch_size - sum(taken)
-        for group in sorted(started, key=due)[: max(left, 0)]:
-            taken[group] += 1
-        for _ in range(left, 0):  # only shares that change can promise more than there is: the least urgent waits
-            taken[max((g for g, count in enumerate(taken) if count), key=due)] -= 1
+        if left:
+            common = lcm(*(share for share in shares if share))
+
+            def due(group: int) -> int:
+                """How long until the next clip of the group is owed whole, in units of the same length for all."""
+                missing = (taken[group] + 1) * self._unit - owed[group]
+                return missing * common // shares[group] if shares[group] else missing * common
+
+            # The rest to those whose next clip is due first: that never lets another come late (earliest deadline first).
+            started = [group for group, debt in enumerate(owed) if debt > taken[group] * self._unit]
+            for group in sorted(started, key=due)[: max(left, 0)]:
+                taken[group] += 1
+            for _ in range(left, 0):  # only shares that change can promise more than there is: the least urgent waits
+                taken[max((g for g, count in enumerate(taken) if count), key=due)] -= 1
         self._owed = [debt - count * self._unit for debt, count in zip(owed, taken, strict=True)]
         for counts, count in zip(self._before, taken, strict=True):
             counts.append(counts[-1] + count)

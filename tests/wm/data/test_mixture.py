@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from tests.wm.data.samples import config, refusal, user_error, wall_dataset, wall_folder
 from wm.config.data import ClipConfig, DinoWmSourceConfig
-from wm.config.hashing import train_hash
+from wm.config.hashing import problem_hash, train_hash
 from wm.config.mixture import MixtureConfig
 from wm.config.schedule import AnySchedule, ConstantSchedule, CosineSchedule, LinearSchedule, value_at
 from wm.data.clip_index import ClipIndex
@@ -275,3 +275,10 @@ def test_the_mixture_names_the_run() -> None:
     names = {train_hash(config(**droid, **change), "data", "encoder") for change in changes}
     assert len(names) == len(changes)
     assert train_hash(config(**droid), "data", "encoder") == train_hash(config(), "data", "encoder")
+
+
+def test_the_primary_names_the_run_and_its_problems() -> None:
+    droid = {"data__sources__droid": {"path": "x", "labels": "none"}}
+    base, named = config(**droid), config(**droid, data__primary="wall")
+    assert train_hash(base, "data", "encoder") != train_hash(named, "data", "encoder")
+    assert problem_hash(base, "data", 5) != problem_hash(named, "data", 5)
