@@ -17,7 +17,7 @@ from ray_jobs.runtime.making import WRITERS
 from tests.wm.data.layouts import close_pictures
 from tests.wm.data.samples import user_error
 from wm.data.writers.staged import StagedEpisodes
-from wm.data.writers.writer import DatasetFacts
+from wm.data.writers.writer import KEYFRAME_EVERY, DatasetFacts, save_video
 from wm.types import RecordedEpisode
 
 T = 6
@@ -115,6 +115,15 @@ def test_pusht_noise(tmp_path: Path) -> None:
         assert shapes == (["T", "L"] if part == "train" else ["Z"])
         for number, member in enumerate(members):
             close_pictures(video(folder / "obses" / f"episode_{number:03d}.mp4"), member.frames)
+
+
+def test_a_keyframe_is_never_far(tmp_path: Path) -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (50, 16, 16, 3), dtype=np.uint8)
+    save_video(tmp_path / "v.mp4", frames, 10)
+    with av.open(str(tmp_path / "v.mp4")) as container:
+        keys = [number for number, frame in enumerate(container.decode(video=0)) if frame.key_frame]
+    assert keys[0] == 0
+    assert max(np.diff([*keys, 50])) <= KEYFRAME_EVERY == 12
 
 
 def test_point_maze(tmp_path: Path) -> None:
