@@ -16,6 +16,8 @@ import torch
 from ray_jobs.runtime.making import WRITERS
 from tests.wm.data.layouts import close_pictures
 from tests.wm.data.samples import user_error
+from wm.build import build_world
+from wm.config.worlds import PushTWorldConfig
 from wm.data.writers.staged import StagedEpisodes
 from wm.data.writers.writer import KEYFRAME_EVERY, DatasetFacts, save_video
 from wm.types import RecordedEpisode
@@ -124,6 +126,21 @@ def test_a_keyframe_is_never_far(tmp_path: Path) -> None:
         keys = [number for number, frame in enumerate(container.decode(video=0)) if frame.key_frame]
     assert keys[0] == 0
     assert max(np.diff([*keys, 50])) <= KEYFRAME_EVERY == 12
+
+
+def test_a_video_is_the_same_file_every_time(tmp_path: Path) -> None:
+    """x264's macroblock trees made several of one: a job that goes on after a kill would write another data set."""
+    world, rng = build_world(PushTWorldConfig(frame_size=224)), np.random.default_rng(0)
+    world.reset_to(world.sample_problem(rng)[0])
+    frames = []
+    for _ in range(40):
+        world.step(rng.normal(0, 0.3, 2))
+        frames.append(world.render())
+    files = set()
+    for _ in range(16):
+        save_video(tmp_path / "a.mp4", np.stack(frames), fps=10)
+        files.add((tmp_path / "a.mp4").read_bytes())
+    assert len(files) == 1
 
 
 def test_point_maze(tmp_path: Path) -> None:

@@ -101,7 +101,9 @@ def save_video(path: Path, frames: np.ndarray, fps: int) -> None:
     """H.264 in MP4, atomically; lossy. frames uint8 (T, H, W, 3) with even sides."""
     buffer = io.BytesIO()
     with av.open(buffer, mode="w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=fps, options={"crf": "15", "g": str(KEYFRAME_EVERY)})
+        # Macroblock trees make x264 write the same frames in several ways, one thread or not: 4 of 20 files differed.
+        options = {"crf": "15", "g": str(KEYFRAME_EVERY), "x264-params": "no-mbtree=1"}
+        stream = container.add_stream("libx264", rate=fps, options=options)
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"
         stream.thread_count = 1  # with several the bytes depend on the machine
