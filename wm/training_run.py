@@ -181,9 +181,8 @@ class RunInputs:
         found = []
         for size, stores in self.clips.stores.items():
             for name, store in stores.items():
-                missing = store.missing()
-                if size is not None:
-                    missing = sorted(set(missing) & set(self.dataset.split[name][0]))
+                train, held_out = self.dataset.split[name]
+                missing = sorted(set(store.missing()) & {*train, *(held_out if size is None else ())})
                 if missing:
                     found.append(MissingTokens(name, size, store, missing))
         return found

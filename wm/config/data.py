@@ -13,7 +13,25 @@ from wm.config.mixture import LABELLED, MixtureConfig
 DinoWmLayout = Literal["wall_single", "point_maze", "pusht_noise", "deformable", "robomimic", "franka"]
 
 
-class DinoWmSourceConfig(Config):
+class _Tagged(Config):
+    """A source of which a part may be taken.
+
+    Args:
+        tags: lowest and highest value of an episode's tags (`wall_x: [10, 20]`); others are left out, of training and of the
+            held-out half, which stay what they are without. One folder as two sources, with weights that change, is a curriculum.
+    """
+
+    tags: dict[str, tuple[float, float]] = {}
+
+    @model_validator(mode="after")
+    def _check_tags(self) -> Self:
+        for tag, (low, high) in self.tags.items():
+            if not low <= high:
+                raise ValueError(f"tags.{tag}: [{low:g}, {high:g}] is no range: the lowest value comes first")
+        return self
+
+
+class DinoWmSourceConfig(_Tagged):
     """A data set in one of DINO-WM's released layouts.
 
     Args:
@@ -63,7 +81,7 @@ class PrecomputedSourceConfig(Config):
     state_names: tuple[str, ...] = ()
 
 
-class RobomimicSourceConfig(Config):
+class RobomimicSourceConfig(_Tagged):
     """Demonstrations of robomimic or robosuite, one HDF5 file with pictures (layout: wm/data/sources/robomimic_hdf5.py).
 
     Args:
@@ -88,7 +106,7 @@ class RobomimicSourceConfig(Config):
     labels: Literal["all", "none"] = "all"
 
 
-class LerobotSourceConfig(Config):
+class LerobotSourceConfig(_Tagged):
     """A LeRobot data set, format v3.0 or v2.x, with videos (layout: wm/data/sources/lerobot_layout.py).
 
     Args:

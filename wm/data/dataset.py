@@ -16,7 +16,7 @@ from wm.config.data import (
     RobomimicSourceConfig,
     SourceConfig,
 )
-from wm.config.errors import UserError
+from wm.config.errors import UserError, nearest
 from wm.config.mixture import LABELLED, UNLABELLED
 from wm.contracts import Source, TokenStore
 from wm.data.clip_index import ClipIndex, split_episodes, split_last
@@ -89,6 +89,7 @@ class Dataset:
             if not train or not held_out:
                 count = len(self.sources[name])
                 raise UserError(f"data.sources.{name}: {count} episodes cannot be split by {self._split_rule}")
+            self.split[name] = self._tagged(name, train), self._tagged(name, held_out)
         self.features = {name: source for name, source in self.sources.items() if isinstance(source, PrecomputedSource)}
         self._folder, self._token_stride = folder / "tokens", token_stride
         self.stores = {} if encoder_fingerprint is None else self.open_stores(encoder_fingerprint)
@@ -133,6 +134,8 @@ class Dataset:
         digest = hashlib.sha256(split.encode())
         for name, source in sorted(self.sources.items()):
             digest.update(f"{name}:{source.fingerprint}".encode())
+            if self._ranges(name):
+                digest.update(repr(sorted(self._ranges(name).items())).encode())
         return digest.hexdigest()[:16]
 
     @property
@@ -182,11 +185,8 @@ class Dataset:
 
     def held_out_kinds(self, num_frames: int) -> list[ClipIndex]:
         """The same, those of sources with actions and of sources without apart, so that neither is lost beside the other."""
-        labelled = {*self.labels.actions, *(name for members in self.labels.adapters.values() for name in members)}
-        kinds = (
-            [name for name in self.sources if name in labelled],
-            [name for name in self.sources if name not in labelled],
-        )
+        labelled = self.labels.with_actions
+        kinds = [[name for name in self.sources if (name in labelled) == wanted] for wanted in (True, False)]
         return [self._held_out(num_frames, kind) for kind in kinds if kind]
 
     def training_clips(self, num_frames: int) -> ClipIndex:
@@ -216,6 +216,30 @@ class Dataset:
         if config.held_out_last is not None:
             return split_last(num_episodes, config.held_out_last)
         return split_episodes(num_episodes, config.val_fraction, config.split_seed)
+
+    def _ranges(self, name: str) -> Mapping[str, tuple[float, float]]:
+        return getattr(self.config.sources[name], "tags", {})
+
+    def _tagged(self, name: str, episodes: list[int]) -> list[int]:
+        """Those whose tags are in the source's ranges. Raises UserError when none is, or none has such a tag."""
+        ranges = self._ranges(name)
+        if not ranges:
+            return episodes
+        tags = {index: self.sources[name].episode(index).tags for index in episodes}
+        for tag in ranges:
+            if not any(tag in found for found in tags.values()):
+                known = {key for found in tags.values() for key in found}
+                raise UserError(f"data.sources.{name}.tags.{tag}: no episode has this tag.{nearest(tag, known)}")
+        kept = [
+            index
+            for index, found in tags.items()
+            if all(tag in found and low <= found[tag] <= high for tag, (low, high) in ranges.items())
+        ]
+        if not kept:
+            raise UserError(
+                f"data.sources.{name}.tags: {dict(ranges)} leaves none of {len(episodes)} episodes of a split"
+            )
+        return kept
 
     def _clips(
         self, num_frames: int, held_out: bool, whole_actions: bool, of: Iterable[str] | None = None

@@ -7,20 +7,22 @@ from collections.abc import Sequence
 from fractions import Fraction
 from itertools import pairwise
 from math import ceil, floor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tests.wm.data.samples import config, refusal, user_error, wall_dataset, wall_folder
+from tests.wm.data.samples import config, inputs, refusal, user_error, wall_dataset, wall_folder, wall_source
 from wm.config.data import ClipConfig, DinoWmSourceConfig
 from wm.config.hashing import problem_hash, train_hash
 from wm.config.mixture import MixtureConfig
 from wm.config.schedule import AnySchedule, ConstantSchedule, CosineSchedule, LinearSchedule, value_at
 from wm.data.clip_index import ClipIndex
 from wm.data.clip_schedule import ClipSchedule
+from wm.data.dataset import Dataset
 from wm.data.mixture import BatchCounts
 
 at_any_speed = settings(deadline=None, max_examples=25)
@@ -46,6 +48,8 @@ def mixed(sizes: dict[str, int], batch_size: int, weights: dict[str, float], see
 
 @at_any_speed
 @given(many_weights, st.integers(1, 40))
+@example([2, 1, 14, 14], 3)  # whoever is owed most, or comes first, is not always the most urgent
+@example([9, 1, 19, 15], 1)
 def test_every_group_has_its_share_at_every_step(weights: list[float], batch_size: int) -> None:
     counts = BatchCounts(constant(weights), batch_size, 1)
     for step in range(40):
@@ -260,6 +264,38 @@ def test_a_source_that_is_too_short_for_its_share_is_refused() -> None:
     message = user_error(lambda: dataset.train_clips(3))
     for part in ("data.sources.a", "data.mixture", "60 env steps", "has 40"):
         assert part in message
+
+
+def test_only_episodes_within_the_range_are_encoded(tmp_path: Path) -> None:
+    low = float(np.median(wall_source().wall_x))
+    run = inputs(tmp_path, data__tokens="store", data__sources__wall__tags__wall_x=[low, 1000], data__val_fraction=0.5)
+    (missing,) = run.missing_tokens()
+    assert missing.episodes == sorted(index for half in run.dataset.split["wall"] for index in half)
+    assert 0 < len(missing.episodes) < len(wall_source())
+
+
+def test_a_source_may_be_the_episodes_within_a_range() -> None:
+    walls = sorted({float(x) for x in wall_source().wall_x})
+    middle = walls[len(walls) // 2]
+
+    def opened(low: float, high: float) -> Dataset:
+        ranges = {"wall_x": (low, high)}
+        return wall_dataset(sources={"wall": DinoWmSourceConfig(path="wall", tags=ranges)}, val_fraction=0.5)
+
+    whole, left, right = wall_dataset(val_fraction=0.5), opened(0, middle), opened(middle + 0.01, walls[-1])
+    for half in (0, 1):
+        parts = [dataset.split["wall"][half] for dataset in (left, right)]
+        assert sorted(parts[0] + parts[1]) == sorted(whole.split["wall"][half])
+        assert all(whole.sources["wall"].episode(index).tags["wall_x"] <= middle for index in parts[0])
+    assert {ref.episode for ref in left.train_clips(2)[""]} == set(left.split["wall"][0])
+    assert len({dataset.fingerprint for dataset in (whole, left, right)}) == 3
+    assert "data.sources.wall.tags" in user_error(lambda: opened(walls[-1] + 1, 1000))
+    misspelt = {"wall": DinoWmSourceConfig(path="wall", tags={"wal_x": (0, 1)})}
+    assert "data.sources.wall.tags.wal_x: no episode has this tag. Did you mean 'wall_x'?" in user_error(
+        lambda: wall_dataset(sources=misspelt)
+    )
+    given = {"data__sources__wall__tags__wall_x": [20, 10]}
+    assert "tags.wall_x: [20, 10] is no range" in user_error(lambda: config(**given))
 
 
 def test_the_mixture_names_the_run() -> None:
