@@ -5,32 +5,26 @@ python -m ray_jobs.make_data wall --out DIR --episodes 200      (or: wm data mak
 
 from __future__ import annotations
 
-import json
-import shutil
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import cv2
 import numpy as np
 
 from ray_jobs.runtime.cluster import cluster, is_local
-from ray_jobs.runtime.making import WRITERS, RecordJob, record_here, record_on_actors
-from ray_jobs.runtime.placement import Node, machine_cpus
+from ray_jobs.runtime.data_folder import EPISODES, SHEET, check_actors, contact_sheet, prepare, work, write_rest
+from ray_jobs.runtime.episodes import WRITERS
+from ray_jobs.runtime.making import RecordJob
 from wm.build import build_policy, build_world
 from wm.config.catalogue import choices, config_of, policy_kinds, split_overrides, world_kinds
 from wm.config.errors import UserError, nearest
 from wm.config.yaml import parse_override
-from wm.data.atomic import atomic_file, write_json
+from wm.data.atomic import write_json
 from wm.data.writers.staged import StagedEpisodes
 from wm.data.writers.writer import DatasetFacts
 from wm.envs.demonstrations import Particles, SimulatorStates
 
-RECIPE = "recipe.json"  # how the folder was made; without the layout's marker beside it, the job was interrupted
-EPISODES = "episodes.json"  # what was drawn and what came of it
-SHEET = "contact_sheet.png"
 FORMATS = {
     "wall": "wall_single",
     "pusht": "pusht_noise",
@@ -51,8 +45,6 @@ DEFAULT_POLICY = {
     "granular": "push",
 }  # as their published data; any other world: random
 IN_PYTHON = ("wall", "linear")  # nothing in them can take a process down
-QUICK_S = 60.0  # what would take less is recorded in this process
-SHEET_ROWS = 8
 
 
 class Made(NamedTuple):
@@ -150,21 +142,12 @@ def make_data(
         raise UserError(f"--actors: {actors} is below 0")
     with ExitStack() as joined:
         if actors:  # before anything is written
-            nodes = None if is_local() else joined.enter_context(cluster())
-            _check_actors(actors, machine_cpus() if nodes is None else _cpus(nodes))
+            check_actors(actors, None if is_local() else joined.enter_context(cluster()))
         staged = job.staged()
         if not _prepare(job):
             staged.remove()
             return Made(False, ())
-        waiting = staged.missing()
-        there = episodes - len(waiting)
-
-        def done(index: int) -> None:
-            nonlocal there
-            there += 1
-            progress(there, episodes)
-
-        _record(job, waiting, actors, done)
+        work(job, actors, progress, may_stay=world in IN_PYTHON)
     return Made(True, _finish(job, staged))
 
 
@@ -254,33 +237,6 @@ def _alias(world: str, flag: str, field: str, value: Any, given: Mapping[str, An
     return value
 
 
-def _record(job: RecordJob, waiting: list[int], actors: int | None, done: Callable[[int], None]) -> None:
-    if actors == 0:
-        record_here(job, waiting, done)
-        return
-    rest = waiting
-    if actors is None and job.facts.world in IN_PYTHON and waiting:
-        began = time.monotonic()
-        record_here(job, waiting[:1], done)
-        rest = waiting[1:]
-        if (time.monotonic() - began) * len(rest) < QUICK_S or machine_cpus() == 1:
-            record_here(job, rest, done)
-            return
-    if not rest:
-        return
-    with cluster() as nodes:
-        record_on_actors(job, rest, actors or _cpus(nodes), done)
-
-
-def _cpus(nodes: Sequence[Node]) -> int:
-    return int(sum(node.cpus for node in nodes))
-
-
-def _check_actors(actors: int, cpus: int) -> None:
-    if actors > cpus:
-        raise UserError(f"--actors: {actors}, but there are {cpus} CPUs")
-
-
 def _finish(job: RecordJob, staged: StagedEpisodes) -> tuple[str, ...]:
     """Write the data set from what is staged; the marker comes last, then the staged episodes go."""
     out, writer = Path(job.out), job.writer
@@ -297,13 +253,8 @@ def _finish(job: RecordJob, staged: StagedEpisodes) -> tuple[str, ...]:
         "episodes": records,
     }
     write_json(out / EPISODES, summary)
-    _contact_sheet(staged, out / SHEET)
-    if job.format == "lerobot":
-        from wm.encoders import torchvision_shim
-
-        torchvision_shim.install()
-    writer.finish(staged)
-    staged.remove()
+    contact_sheet(staged, out / SHEET)
+    write_rest(job, staged)
     notes = [writer.lacks, f"contact sheet: {out / SHEET}"]
     if success_rate is not None:
         notes.insert(0, f"success of policy '{job.policy['kind']}': {sum(known)} of {len(known)} ({success_rate:.0%})")
@@ -314,7 +265,6 @@ def _finish(job: RecordJob, staged: StagedEpisodes) -> tuple[str, ...]:
 
 def _prepare(job: RecordJob) -> bool:
     """Whether there is work to do; the folder then holds the recipe."""
-    out, writer = Path(job.out), job.writer
     recipe = {
         "world": job.facts.world,
         "episodes": job.facts.episodes,
@@ -326,19 +276,8 @@ def _prepare(job: RecordJob) -> bool:
         "task": job.facts.task,
         "workspace": job.facts.workspace,
     }
-    file = out / RECIPE
-    if file.is_file():
-        found = _current(json.loads(file.read_text(encoding="utf-8")), recipe)
-        if found != recipe:
-            changed = ", ".join(_changed(found, recipe))
-            raise UserError(f"{out}: already holds another data set ({changed} differ); give another --out")
-        return not (out / writer.marker).is_file()
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out}: not empty; give --out a new or an empty folder")
     values = job.facts.episodes * job.steps * job.facts.frame_size**2 * 3
-    _check_space(out, values * writer.bytes_per_value)
-    write_json(file, recipe)
-    return True
+    return prepare(job, recipe, values, "--out", lambda found: _current(found, recipe))
 
 
 def _current(found: dict[str, Any], recipe: Mapping[str, Any]) -> dict[str, Any]:
@@ -350,42 +289,6 @@ def _current(found: dict[str, Any], recipe: Mapping[str, Any]) -> dict[str, Any]
     policy = config_of(policy_kinds(), flat.pop("policy"), {}, "policy", "policy").model_dump(mode="json")
     rest = {"format": "wall_single", "task": recipe["task"], "workspace": recipe["workspace"]}
     return {**rest, **flat, "world_config": world, "policy_config": policy}
-
-
-def _changed(found: Mapping[str, Any], recipe: Mapping[str, Any], prefix: str = "") -> list[str]:
-    names: list[str] = []
-    for key in sorted({*found, *recipe}):
-        here, there = found.get(key), recipe.get(key)
-        if here == there:
-            continue
-        path = f"{prefix}{key.removesuffix('_config')}"
-        if isinstance(here, Mapping) and isinstance(there, Mapping):
-            names += _changed(here, there, f"{path}.")
-        else:
-            names.append(path)
-    return names
-
-
-def _check_space(out: Path, needed: int) -> None:
-    existing = next(p for p in (out, *out.absolute().parents) if p.exists())
-    free = shutil.disk_usage(existing).free
-    if free < needed * 1.05:
-        raise UserError(f"{out}: {needed / 2**20:.0f} MiB needed, {free / 2**20:.0f} MiB free on that disk")
-
-
-def _contact_sheet(staged: StagedEpisodes, sheet: Path) -> None:
-    """The first, middle and last frame of up to eight episodes."""
-    rows = [
-        np.concatenate(
-            list(np.pad(staged.thumbnails(i), ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=128)), axis=1
-        )
-        for i in range(min(SHEET_ROWS, len(staged)))
-    ]
-    done, encoded = cv2.imencode(".png", np.concatenate(rows)[..., ::-1])
-    if not done:
-        raise UserError(f"{sheet}: the contact sheet could not be encoded")
-    with atomic_file(sheet) as partial:
-        partial.write_bytes(encoded.tobytes())
 
 
 def main() -> None:

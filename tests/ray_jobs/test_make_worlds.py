@@ -16,7 +16,7 @@ import pytest
 
 from ray_jobs.make_data import make_data, record_job
 from ray_jobs.runtime import making
-from ray_jobs.runtime.making import Failure, record_on_actors
+from ray_jobs.runtime.episodes import Failure, record_on_actors
 from tests.ray_jobs.test_make_data import contents
 from tests.wm.data.samples import user_error, wall_source
 from wm.build import build_policy, build_world

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from ray_jobs.runtime.making import WRITERS
+from ray_jobs.runtime.episodes import WRITERS
 from tests.wm.data.layouts import close_pictures
 from tests.wm.data.samples import user_error
 from wm.build import build_world

@@ -1,0 +1,158 @@
+"""The folder of a data set that is being written: what it may hold, going on after an interruption, finishing."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from ray_jobs.runtime.cluster import cluster
+from ray_jobs.runtime.episodes import EpisodeJob, record_here, record_on_actors
+from ray_jobs.runtime.placement import Node, machine_cpus
+from wm.config.errors import UserError
+from wm.data.atomic import atomic_file, write_json
+from wm.data.writers.lerobot import LerobotWriter
+from wm.data.writers.staged import StagedEpisodes
+
+RECIPE = "recipe.json"  # how the folder was made; without the layout's marker beside it, the job was interrupted
+EPISODES = "episodes.json"  # what was drawn and what came of it
+SHEET = "contact_sheet.png"
+QUICK_S = 60.0  # what would take less is done in this process
+SHEET_ROWS = 8
+
+
+def prepare(
+    job: EpisodeJob,
+    recipe: Mapping[str, Any],
+    num_values: int,
+    flag: str,
+    current: Callable[[dict[str, Any]], dict[str, Any]] = lambda found: found,
+) -> bool:
+    """Whether there is work to do; the folder then holds the recipe.
+
+    Args:
+        num_values: of all frames, to check the disk.
+        flag: how a person named the folder.
+        current: a recipe of earlier versions as it is written now.
+
+    Raises:
+        UserError: the folder holds anything else, or the disk is too small.
+    """
+    out, writer = Path(job.out), job.writer
+    file = out / RECIPE
+    if file.is_file():
+        found = current(_read(file))
+        if found != recipe:
+            changed = ", ".join(_changed(found, recipe))
+            raise UserError(f"{out}: already holds another data set ({changed} differ); give another {flag}")
+        return not (out / writer.marker).is_file()
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out}: not empty; give {flag} a new or an empty folder")
+    _check_space(out, num_values * writer.bytes_per_value)
+    write_json(file, recipe)
+    return True
+
+
+def work(job: EpisodeJob, actors: int | None, progress: Callable[[int, int], None], *, may_stay: bool) -> None:
+    """Do the episodes that are not there yet.
+
+    Args:
+        actors: 0 for this process; None: so many as there are CPUs, or this process for what is quick.
+        progress: hears how many of how many are there.
+        may_stay: whether nothing in them can take a process down.
+    """
+    total, waiting = job.facts.episodes, job.staged().missing()
+    there = total - len(waiting)
+
+    def done(index: int) -> None:
+        nonlocal there
+        there += 1
+        progress(there, total)
+
+    if actors == 0:
+        record_here(job, waiting, done)
+        return
+    rest = waiting
+    if actors is None and may_stay and waiting:
+        began = time.monotonic()
+        record_here(job, waiting[:1], done)
+        rest = waiting[1:]
+        if (time.monotonic() - began) * len(rest) < QUICK_S or machine_cpus() == 1:
+            record_here(job, rest, done)
+            return
+    if not rest:
+        return
+    with cluster() as nodes:
+        record_on_actors(job, rest, actors or _cpus(nodes), done)
+
+
+def check_actors(actors: int, nodes: Sequence[Node] | None) -> None:
+    """Raises UserError for more than there are CPUs, of the cluster or (None) of this machine."""
+    cpus = machine_cpus() if nodes is None else _cpus(nodes)
+    if actors > cpus:
+        raise UserError(f"--actors: {actors}, but there are {cpus} CPUs")
+
+
+def write_rest(job: EpisodeJob, staged: StagedEpisodes) -> None:
+    """All that is not frames; the marker comes last, then the staged episodes go."""
+    writer = job.writer
+    if isinstance(writer, LerobotWriter):
+        from wm.encoders import torchvision_shim
+
+        torchvision_shim.install()
+    writer.finish(staged)
+    staged.remove()
+
+
+def contact_sheet(staged: StagedEpisodes, sheet: Path) -> None:
+    """The first, middle and last frame of up to eight episodes."""
+    rows = [
+        np.concatenate(
+            list(np.pad(staged.thumbnails(i), ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=128)), axis=1
+        )
+        for i in range(min(SHEET_ROWS, len(staged)))
+    ]
+    done, encoded = cv2.imencode(".png", np.concatenate(rows)[..., ::-1])
+    if not done:
+        raise UserError(f"{sheet}: the contact sheet could not be encoded")
+    with atomic_file(sheet) as partial:
+        partial.write_bytes(encoded.tobytes())
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{file}: unreadable ({error}); give another folder") from error
+    return found if isinstance(found, dict) else {}
+
+
+def _cpus(nodes: Sequence[Node]) -> int:
+    return int(sum(node.cpus for node in nodes))
+
+
+def _changed(found: Mapping[str, Any], recipe: Mapping[str, Any], prefix: str = "") -> list[str]:
+    names: list[str] = []
+    for key in sorted({*found, *recipe}):
+        here, there = found.get(key), recipe.get(key)
+        if here == there:
+            continue
+        path = f"{prefix}{key.removesuffix('_config')}"
+        if isinstance(here, Mapping) and isinstance(there, Mapping):
+            names += _changed(here, there, f"{path}.")
+        else:
+            names.append(path)
+    return names
+
+
+def _check_space(out: Path, needed: int) -> None:
+    existing = next(p for p in (out, *out.absolute().parents) if p.exists())
+    free = shutil.disk_usage(existing).free
+    if free < needed * 1.05:
+        raise UserError(f"{out}: {needed / 2**20:.0f} MiB needed, {free / 2**20:.0f} MiB free on that disk")
