@@ -35,7 +35,7 @@ class RecordedEpisode:
 
     Args:
         frames: uint8 (T, H, W, 3), RGB.
-        states: float32 (T, S), raw units.
+        states: float32 (T, S), raw units. Without any, S is 0; so is A without actions, Dp without proprio.
         actions: float32 (T, A), raw units. The last one has no recorded consequence.
         layout: what the world was set to.
         proprio: float32 (T, Dp), raw units.
@@ -44,7 +44,8 @@ class RecordedEpisode:
         views: further cameras by name, uint8 (T, H, W, 3), synchronous with `frames`.
         flat_states: float64 (T, X), the simulator's own, where the world tells it.
         model_file: the simulator's model as XML, where the world tells it.
-        particles: float32 (T, P, 3), where the world is made of particles.
+        particles: float32 (T, P, 3), where the world is made of particles; (T, P, 4) with their inverse masses.
+        task: what is to be done, in words, where each episode says it.
     """
 
     frames: np.ndarray
@@ -58,6 +59,7 @@ class RecordedEpisode:
     flat_states: np.ndarray | None = None
     model_file: str | None = None
     particles: np.ndarray | None = None
+    task: str | None = None
 
     @property
     def success(self) -> bool | None:

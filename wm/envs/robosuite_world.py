@@ -239,6 +239,10 @@ class RobosuiteWorld:
         """
         return self._scene.drawing.draw(self._data, self._camera, self.frame_size)
 
+    def render_camera(self, name: str) -> np.ndarray:
+        """The same by any camera of the model. Raises ValueError naming them when there is no such one."""
+        return self._scene.drawing.draw(self._data, self._scene.camera(name), self.frame_size)
+
     def sample_problem(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Start: robosuite's own. Goal: a state at rest in which the task is done, with the arm where it ends up.
 

@@ -5,6 +5,9 @@ newer: states.pth (N, T, 16 + object), proprios.pth (N, T, 16), rel_actions.pth 
 older: states.pth (N, T, S), velocities.pth (N, T, V), optional; the actions named rel_actions.pth, actions.pth or
     abs_actions.pth; seq_lengths.pkl, or as many steps as the video has frames; episode_*.mp4 beside them or in obses/
 
+names.json, where `wm data convert` wrote it, names the columns of any data set and its frame rate; then proprios.pth may have any
+size, and the state need not begin with it.
+
 Actions stay as they are: the converters wrote the same numbers under every name. The {action,state,proprio}_{mean,std}.pth
 beside them cover held-out episodes too and are not read.
 
@@ -13,7 +16,10 @@ Source: MinghaoFu/dino_wm, datasets/robomimic_dset.py (facts: SCIENCE section 1,
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -41,6 +47,8 @@ ARM_NAMES = (  # as the worlds have them
 )
 OBJECT_NAMES = tuple(f"object_{part}" for part in ("x", "y", "z", "qx", "qy", "qz", "qw"))
 POSE_ACTION_NAMES = ("dx", "dy", "dz", "drx", "dry", "drz", "gripper")
+NAMES = "names.json"
+FPS = 20.0  # of the simulator; the videos say 30
 ACTIONS = ("rel_actions.pth", "actions.pth", "abs_actions.pth")  # the first that is there
 
 
@@ -50,9 +58,8 @@ class RobomimicSource(ArraySource):
     In the older folders proprio is the state, as in the reference, and nothing says what its numbers are.
     """
 
-    fps = 20.0  # of the simulator; the videos say 30
-
     def __init__(self, config: DinoWmSourceConfig, name: str, folder: Path) -> None:
+        self.fps = FPS
         need_files(folder, "robomimic", ("states.pth",), "rel_actions.pth, seq_lengths.pkl, obses/episode_00000.mp4")
         found = load_array(folder / "states.pth")
         count = min(config.episodes or len(found), len(found))
@@ -63,7 +70,12 @@ class RobomimicSource(ArraySource):
         size = actions.shape[2]
         self.action_names = POSE_ACTION_NAMES if size == len(POSE_ACTION_NAMES) else numbered("action", size)
         file = folder / "proprios.pth"
-        if file.is_file():
+        if (folder / NAMES).is_file():
+            proprio = rows(load_array(file, like=found), lengths, file) if file.is_file() else states
+            sizes = {"action": size, "proprio": proprio.shape[2], "state": states.shape[2]}
+            self.fps, names = _read_names(folder / NAMES, sizes)
+            self.action_names, self.proprio_names, self.state_names = (names[key] for key in sizes)
+        elif file.is_file():
             proprio = rows(load_array(file, size=len(ARM_NAMES), like=found), lengths, file)
             if states.shape[2] <= len(ARM_NAMES) or not _begins_with(states, proprio, lengths):
                 raise UserError(f"{file}: states.pth does not begin with these numbers and end with an object's")
@@ -87,6 +99,22 @@ def _actions(folder: Path, states: Tensor, lengths: list[int]) -> np.ndarray:
     if file is None:
         raise UserError(f"{folder}: no actions: none of {', '.join(ACTIONS)} is there")
     return rows(load_array(file, like=states), lengths, file)
+
+
+def _read_names(file: Path, sizes: Mapping[str, int]) -> tuple[float, dict[str, tuple[str, ...]]]:
+    """Frame rate, and names of as many columns as there are; proprio that has none is the state."""
+    expected = f"expected fps and names of {', '.join(f'{size} {key} columns' for key, size in sizes.items())}"
+    try:
+        found: Any = json.loads(file.read_text(encoding="utf-8"))
+        names = {key: tuple(map(str, found.get(key, found["state"]))) for key in sizes}
+        fps = float(found["fps"])
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise UserError(f"{file}: {expected} ({str(error)[:80]})") from error
+    wrong = next((key for key, size in sizes.items() if len(names[key]) != size), None)
+    if wrong is not None or not 0 < fps < float("inf"):
+        what = f"fps {fps:g}" if wrong is None else f"{len(names[wrong])} names of {wrong}"
+        raise UserError(f"{file}: {expected}, found {what}")
+    return fps, names
 
 
 def _begins_with(states: np.ndarray, proprio: np.ndarray, lengths: list[int]) -> bool:

@@ -32,6 +32,7 @@ SUFFIXES = (".hdf5", ".h5")
 MAIN_CAMERA = "agentview"
 PROPRIO_KEYS = ("robot0_joint_pos", "robot0_gripper_qpos", "robot0_joint_vel")  # 7, 2, 7
 OBJECT_KEY = "object"
+PROPRIO_KEY, STATE_KEY = "proprio", "state"  # as `wm data convert` calls vectors that are no Panda's
 ITEMS = {"Lift": ("cube",), "PickPlaceCan": ("can",), "NutAssemblySquare": ("nut",), "Stack": ("cube_a", "cube_b")}
 POSE = ("x", "y", "z", "qx", "qy", "qz", "qw")  # robosuite's `object` starts with these of each item
 OSC_ACTIONS = ("dx", "dy", "dz", "drx", "dry", "drz", "gripper")
@@ -75,15 +76,15 @@ class RobomimicHdf5Source:
 
     def __init__(self, config: RobomimicSourceConfig, name: str, folder: Path) -> None:
         self.name = name
-        self.path = _file(folder)
+        self.path = hdf5_file(folder)
         self.labelled = config.labels == "all"
-        with _readable(self.path):
-            file = _handle(self.path)
+        with readable(self.path):
+            file = hdf5_handle(self.path)
             data = file.get("data")
             if not isinstance(data, h5py.Group):
                 raise UserError(f"{self.path}: no group 'data': not a robomimic or robosuite file")
-            self.demos = self._demos(file, data, config)
-            info = _info(data, self.path)
+            self.demos = chosen_demos(config, name, self.path, file, data)
+            info = env_info(data, self.path)
             self.fps: float = float(info.get("control_freq", CONTROL_HZ))
             first: Any = data[self.demos[0]]
             _check_pictures(first, f"{self.path}: {self.demos[0]}")
@@ -91,8 +92,8 @@ class RobomimicHdf5Source:
             keys = self._keys(config, first["obs"], str(info.get("env_name", "")))
             self._vectors = self._read(data, keys)
             self.lengths: Sequence[int] = [len(values) for values in self._vectors["action"]]
-            self.tags: list[dict[str, float]] = _tags(file, data, self.demos)
-            self.action_names: tuple[str, ...] = _action_names(info, self._vectors["action"][0].shape[1])
+            self.tags: list[dict[str, float]] = demo_tags(file, data, self.demos)
+            self.action_names: tuple[str, ...] = action_names_of(info, self._vectors["action"][0].shape[1])
             self.proprio_names: tuple[str, ...] = _names(keys["proprio"], first["obs"], info)
             self.state_names: tuple[str, ...] = _names(keys["state"], first["obs"], info)
             self.fingerprint: str = self._fingerprint(data)
@@ -115,8 +116,8 @@ class RobomimicHdf5Source:
         """uint8 (n, H, W, 3) of one demonstration."""
         if rows.size and not 0 <= rows.min() <= rows.max() < self.lengths[index]:
             raise IndexError(f"frames {rows.min()}..{rows.max()} of {self.lengths[index]} in {self.demos[index]}")
-        with _readable(self.path):
-            pictures: Any = _handle(self.path)[f"data/{self.demos[index]}/obs/{self.camera_key}"]
+        with readable(self.path):
+            pictures: Any = hdf5_handle(self.path)[f"data/{self.demos[index]}/obs/{self.camera_key}"]
             wanted, places = np.unique(rows, return_inverse=True)
             found = np.empty((len(wanted), *pictures.shape[1:]), np.uint8)
             for number, row in enumerate(
@@ -125,34 +126,15 @@ class RobomimicHdf5Source:
                 pictures.read_direct(found, np.s_[row], np.s_[number])
         return found[places]
 
-    def _demos(self, file: h5py.File, data: Any, config: RobomimicSourceConfig) -> list[str]:
-        """Names in the order of their numbers, of the chosen subset."""
-        numbers = {name: int(match[1]) for name in map(str, data) if (match := re.fullmatch(r"demo_(\d+)", name))}
-        names = sorted(numbers, key=numbers.__getitem__)
-        if not names:
-            raise UserError(f"{self.path}: data holds no demo_N")
-        if config.filter is not None:
-            masks = _masks(file)
-            if config.filter not in masks:
-                known = nearest(config.filter, masks) or " The file has none."
-                raise UserError(f"data.sources.{self.name}.filter: no subset '{config.filter}' in mask/.{known}")
-            absent = masks[config.filter] - set(names)
-            if absent:
-                raise UserError(f"{self.path}: mask/{config.filter} names {min(absent)}, which data/ does not hold")
-            names = [name for name in names if name in masks[config.filter]]
-            if not names:
-                raise UserError(f"data.sources.{self.name}.filter: subset '{config.filter}' is empty")
-        return names[: config.episodes]
-
     def _keys(self, config: RobomimicSourceConfig, obs: Any, env: str) -> dict[str, list[tuple[str, slice]]]:
         """obs keys that make up proprio and state, each with the columns that are taken."""
         known = [key for key in obs if obs[key].ndim <= 2]
         proprio, state = config.proprio_keys, config.state_keys
         if proprio is None:
-            proprio = PROPRIO_KEYS if any(key in obs for key in PROPRIO_KEYS) else ()
+            proprio = PROPRIO_KEYS if any(key in obs for key in PROPRIO_KEYS) else (PROPRIO_KEY,) * (PROPRIO_KEY in obs)
         if state is None:
             columns = f"[:{len(POSE) * len(ITEMS[env])}]" if env in ITEMS else ""
-            state = (*proprio, OBJECT_KEY + columns) if OBJECT_KEY in obs else ()
+            state = (*proprio, OBJECT_KEY + columns) if OBJECT_KEY in obs else (STATE_KEY,) * (STATE_KEY in obs)
         found: dict[str, list[tuple[str, slice]]] = {"proprio": [], "state": []}
         for field, wanted in (("proprio", proprio), ("state", state)):
             for text in wanted:
@@ -212,7 +194,7 @@ class RobomimicHdf5Source:
         return digest.hexdigest()[:16]
 
 
-def _file(path: Path) -> Path:
+def hdf5_file(path: Path) -> Path:
     if path.is_file():
         return path
     found = sorted(file for file in path.glob("*") if file.suffix in SUFFIXES) if path.is_dir() else []
@@ -223,10 +205,30 @@ def _file(path: Path) -> Path:
     return found[0]
 
 
-def _handle(path: Path) -> h5py.File:
+def hdf5_handle(path: Path) -> h5py.File:
     """This process's own handle; a forked worker, or a file that was replaced, gets a new one."""
     facts = path.stat()
     return _opened(path, facts.st_size, facts.st_mtime_ns, os.getpid())
+
+
+def chosen_demos(config: RobomimicSourceConfig, name: str, path: Path, file: h5py.File, data: Any) -> list[str]:
+    """Names in the order of their numbers, of the chosen subset."""
+    numbers = {demo: int(match[1]) for demo in map(str, data) if (match := re.fullmatch(r"demo_(\d+)", demo))}
+    names = sorted(numbers, key=numbers.__getitem__)
+    if not names:
+        raise UserError(f"{path}: data holds no demo_N")
+    if config.filter is not None:
+        masks = _masks(file)
+        if config.filter not in masks:
+            known = nearest(config.filter, masks) or " The file has none."
+            raise UserError(f"data.sources.{name}.filter: no subset '{config.filter}' in mask/.{known}")
+        absent = masks[config.filter] - set(names)
+        if absent:
+            raise UserError(f"{path}: mask/{config.filter} names {min(absent)}, which data/ does not hold")
+        names = [demo for demo in names if demo in masks[config.filter]]
+        if not names:
+            raise UserError(f"data.sources.{name}.filter: subset '{config.filter}' is empty")
+    return names[: config.episodes]
 
 
 @lru_cache(maxsize=8)
@@ -236,7 +238,7 @@ def _opened(path: Path, size: int, changed: int, process: int) -> h5py.File:
 
 
 @contextmanager
-def _readable(path: Path) -> Iterator[None]:
+def readable(path: Path) -> Iterator[None]:
     """What HDF5 says of a damaged file, as one line."""
     try:
         yield
@@ -246,15 +248,25 @@ def _readable(path: Path) -> Iterator[None]:
 
 
 def _check_pictures(group: Any, where: str) -> None:
-    obs = group.get("obs") if isinstance(group, h5py.Group) else None
-    if isinstance(obs, h5py.Group) and any(_is_picture(each) for each in obs.values()):
+    if has_pictures(group):
         return
-    if isinstance(group, h5py.Group) and "states" in group:
+    if has_states(group):
         raise UserError(
             f"{where} holds simulator states and no pictures: render them first (wm data convert, or robomimic's "
             "dataset_states_to_obs.py)"
         )
     raise UserError(f"{where} holds no pictures: expected obs/CAMERA_image, uint8 (T, H, W, 3)")
+
+
+def has_pictures(group: Any) -> bool:
+    """Whether a demonstration holds pictures of any camera."""
+    obs = group.get("obs") if isinstance(group, h5py.Group) else None
+    return isinstance(obs, h5py.Group) and any(_is_picture(each) for each in obs.values())
+
+
+def has_states(group: Any) -> bool:
+    """Whether it holds simulator states."""
+    return isinstance(group, h5py.Group) and "states" in group
 
 
 def _is_picture(values: Any) -> bool:
@@ -290,7 +302,7 @@ def _two_d(values: Any) -> np.ndarray:
     return array[:, None] if array.ndim == 1 else array
 
 
-def _info(data: Any, path: Path) -> dict[str, Any]:
+def env_info(data: Any, path: Path) -> dict[str, Any]:
     """env_name, control_freq and controllers, from robomimic's env_args or robosuite's env_info."""
     try:
         args = json.loads(data.attrs.get("env_args", "{}"))
@@ -300,7 +312,7 @@ def _info(data: Any, path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: the attribute env_args or env_info of data is no JSON object") from error
 
 
-def _action_names(info: Mapping[str, Any], size: int) -> tuple[str, ...]:
+def action_names_of(info: Mapping[str, Any], size: int) -> tuple[str, ...]:
     if size == len(OSC_ACTIONS) and "OSC_POSE" in json.dumps(info.get("controller_configs")):
         return OSC_ACTIONS
     return tuple(f"action_{column + 1}" for column in range(size))
@@ -327,7 +339,7 @@ def _masks(file: h5py.File) -> dict[str, set[str]]:
     }
 
 
-def _tags(file: h5py.File, data: Any, demos: Sequence[str]) -> list[dict[str, float]]:
+def demo_tags(file: h5py.File, data: Any, demos: Sequence[str]) -> list[dict[str, float]]:
     """Number, success where it is told, and `mask_NAME` (0 or 1) for every subset of the file."""
     masks = _masks(file)
     found: list[dict[str, float]] = []

@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from wm.config.errors import UserError
-from wm.data.writers.writer import DatasetFacts, need_sizes, save_tensor, stacked
+from wm.data.writers.writer import DatasetFacts, need_one_length, need_sizes, save_tensor, stacked
 from wm.types import RecordedEpisode
 
+PARTICLE_SIZE = 4
 INVERSE_MASS = 1.0  # of every particle; the simulator here has bodies, and the layout wants a number
 
 
@@ -34,6 +35,7 @@ class DeformableWriter:
     def check(self) -> None:
         """Raises UserError for actions that are no pushes."""
         need_sizes("deformable", self.facts, actions=4)
+        need_one_length("deformable", self.facts)
         if not self.facts.has_particles and len(self.facts.state_names) % 3:
             raise UserError(f"--format deformable: holds particles, and world '{self.facts.world}' has none")
 
@@ -50,4 +52,6 @@ class DeformableWriter:
         places = episode.particles
         if places is None:
             places = episode.states.reshape(len(episode.states), -1, 3)
+        elif places.shape[2] == PARTICLE_SIZE:
+            return places
         return np.concatenate([places, np.full((*places.shape[:2], 1), INVERSE_MASS, np.float32)], axis=-1)

@@ -16,8 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from wm.config.errors import UserError
-from wm.data.writers.writer import DatasetFacts
+from wm.data.writers.writer import DatasetFacts, need_even_sides
 from wm.types import RecordedEpisode
 
 MAIN_CAMERA = "main"
@@ -27,7 +26,8 @@ LEAST_SIDE = 64  # pixels; encoders refuse much smaller pictures
 
 class LerobotWriter:
     """Videos of synchronous cameras, proprio as observation.state, the world's state as observation.environment_state, raw
-    actions, whether the task is done (next.success), a workspace number in every frame, and the task in words.
+    actions, whether the task is done (next.success), a workspace number in every frame, and the task in words; each only
+    where there is such.
     """
 
     marker = "meta/info.json"
@@ -41,8 +41,7 @@ class LerobotWriter:
 
     def check(self) -> None:
         """Raises UserError for a frame that a video cannot hold."""
-        if self.facts.frame_size % 2 or self.facts.frame_size < LEAST_SIDE:
-            raise UserError(f"--size: {self.facts.frame_size}, but videos need an even one of at least {LEAST_SIDE}")
+        need_even_sides(self.facts, LEAST_SIDE)
 
     def write_frames(self, index: int, episode: RecordedEpisode) -> None:
         """Nothing yet: lerobot writes episodes in order."""
@@ -76,34 +75,46 @@ class LerobotWriter:
         shutil.rmtree(partial)
 
     def _features(self, first: RecordedEpisode) -> dict[str, dict[str, Any]]:
-        side, facts = self.facts.frame_size, self.facts
-        video = {"dtype": "video", "shape": (side, side, 3), "names": ["height", "width", "channels"]}
-        vectors = {
-            "observation.state": facts.proprio_names,
-            "observation.environment_state": facts.state_names,
-            "action": facts.action_names,
-        }
-        features = {f"observation.images.{name}": video for name in (MAIN_CAMERA, *first.views)}
+        video = {"dtype": "video", "names": ["height", "width", "channels"]}
+        cameras = {MAIN_CAMERA: first.frames, **first.views}
+        features = {f"observation.images.{name}": {**video, "shape": seen.shape[1:]} for name, seen in cameras.items()}
         features |= {
-            name: {"dtype": "float32", "shape": (len(names),), "names": list(names)} for name, names in vectors.items()
+            name: {"dtype": "float32", "shape": (len(names),), "names": list(names)}
+            for name, names in self._names().items()
         }
-        features["workspace_id"] = {"dtype": "int64", "shape": (1,), "names": None}
+        if self._workspace(first) is not None:
+            features["workspace_id"] = {"dtype": "int64", "shape": (1,), "names": None}
         if first.met is not None:
             features["next.success"] = {"dtype": "bool", "shape": (1,), "names": None}
         return features
 
+    def _names(self) -> dict[str, tuple[str, ...]]:
+        """Of the columns of each vector that there is."""
+        vectors = {
+            "observation.state": self.facts.proprio_names,
+            "observation.environment_state": self.facts.state_names,
+            "action": self.facts.action_names,
+        }
+        return {feature: names for feature, names in vectors.items() if names}
+
+    def _workspace(self, episode: RecordedEpisode) -> int | None:
+        told = episode.layout.get("workspace_id", self.facts.workspace)
+        return None if told is None else int(told)
+
     def _add(self, dataset: Any, episode: RecordedEpisode) -> None:
-        length = len(episode.states)
+        length, workspace = len(episode.states), self._workspace(episode)
         cameras = {MAIN_CAMERA: episode.frames, **episode.views}
+        vectors = {
+            "observation.state": episode.proprio,
+            "observation.environment_state": episode.states,
+            "action": episode.actions,
+        }
         for step in range(length):
             frame: dict[str, Any] = {f"observation.images.{name}": seen[step] for name, seen in cameras.items()}
-            frame |= {
-                "observation.state": episode.proprio[step],
-                "observation.environment_state": episode.states[step],
-                "action": episode.actions[step],
-                "workspace_id": np.array([self.facts.workspace], np.int64),
-                "task": self.facts.task,
-            }
+            frame |= {feature: vectors[feature][step] for feature in self._names()}
+            frame["task"] = episode.task or self.facts.task
+            if workspace is not None:
+                frame["workspace_id"] = np.array([workspace], np.int64)
             if episode.met is not None:
                 frame["next.success"] = np.array([episode.met[min(step + 1, length - 1)]])
             dataset.add_frame(frame)

@@ -13,16 +13,26 @@ from pathlib import Path
 
 import numpy as np
 
-from wm.config.errors import UserError
 from wm.data.sources.pusht_noise import ACTION_SCALE, SHAPES
-from wm.data.writers.writer import DatasetFacts, need_sizes, save_pickle, save_tensor, save_video, stacked
+from wm.data.writers.writer import (
+    DatasetFacts,
+    need_even_sides,
+    need_sizes,
+    save_pickle,
+    save_tensor,
+    save_video,
+    stacked,
+)
 from wm.types import RecordedEpisode
 
 VAL_FRACTION = 0.1
 
 
 class PushTWriter:
-    """The last tenth of the episodes is `val`. Absolute actions are the agent's place plus 100 times the relative ones."""
+    """The last tenth of the episodes is `val`, where nobody said another number.
+
+    Absolute actions are the agent's place plus 100 times the relative ones.
+    """
 
     marker = "train/states.pth"
     lacks = "pusht_noise has no place for: success, goal, exact frames (its videos are lossy)"
@@ -32,13 +42,12 @@ class PushTWriter:
     def __init__(self, folder: Path, facts: DatasetFacts) -> None:
         self.folder = folder
         self.facts = facts
-        self.num_val = max(1, round(VAL_FRACTION * facts.episodes))
+        self.num_val = facts.num_val or max(1, round(VAL_FRACTION * facts.episodes))
 
     def check(self) -> None:
         """Raises UserError for other vectors than PushT's, or a frame that the video codec cannot hold."""
         need_sizes("pusht_noise", self.facts, actions=2, states=7)
-        if self.facts.frame_size % 2:
-            raise UserError(f"--size: {self.facts.frame_size}, but videos need an even one")
+        need_even_sides(self.facts)
 
     def write_frames(self, index: int, episode: RecordedEpisode) -> None:
         """One video an episode, numbered within its folder."""
@@ -54,9 +63,9 @@ class PushTWriter:
 
     def _finish(self, folder: Path, episodes: Sequence[RecordedEpisode]) -> None:
         states, actions = stacked(episodes, "states"), stacked(episodes, "actions")
-        shapes = [SHAPES[int(episode.layout.get("shape", 0))] for episode in episodes]
         save_pickle(folder / "seq_lengths.pkl", [len(episode.states) for episode in episodes])
-        save_pickle(folder / "shapes.pkl", shapes)
+        if "shape" in self.facts.layout_names:
+            save_pickle(folder / "shapes.pkl", [SHAPES[int(episode.layout["shape"])] for episode in episodes])
         save_tensor(folder / "velocities.pth", states[..., 5:7].copy())
         save_tensor(folder / "rel_actions.pth", np.float32(ACTION_SCALE) * actions)
         save_tensor(folder / "abs_actions.pth", states[..., :2] + np.float32(ACTION_SCALE) * actions)

@@ -24,7 +24,11 @@ from wm.data.writers.writer import DatasetFacts
 from wm.types import RecordedEpisode
 
 NUM_JOINTS, NUM_FINGERS = 7, 2
-ROBOSUITE = 1  # robomimic's number for its kind of environment
+NUM_PROPRIO = NUM_JOINTS + NUM_FINGERS + NUM_JOINTS
+ARM_KEYS = ("robot0_joint_pos", "robot0_gripper_qpos", "robot0_joint_vel")
+OBJECT_KEY = "object"
+MAIN_CAMERA = "agentview"
+ROBOSUITE, GYM = 1, 2  # robomimic's numbers for kinds of environments
 
 
 class RobosuiteWriter:
@@ -51,10 +55,15 @@ class RobosuiteWriter:
 
     def finish(self, episodes: Sequence[RecordedEpisode]) -> None:
         """The file."""
-        side, info = self.facts.frame_size, dict(self.facts.env_info or {})
+        height, width = self.facts.frame_shape
+        info = {"control_freq": self.facts.fps} if self.facts.env_info is None else dict(self.facts.env_info)
         env = str(info.get("env_name", self.facts.world))
-        pictures = {"camera_heights": side, "camera_widths": side, "wm_world": dict(self.facts.settings)}
-        env_args = {"env_name": env, "type": ROBOSUITE, "env_kwargs": {**info, **pictures}}
+        pictures = {"camera_heights": height, "camera_widths": width, "wm_world": dict(self.facts.settings)}
+        env_args = {
+            "env_name": env,
+            "type": GYM if self.facts.env_info is None else ROBOSUITE,
+            "env_kwargs": {**info, **pictures},
+        }
         with atomic_file(self.folder / self.marker) as partial, h5py.File(partial, "w") as file:
             data = file.create_group("data")
             total = 0
@@ -68,20 +77,29 @@ class RobosuiteWriter:
             data.attrs["total"] = total
 
     def _write(self, group: h5py.Group, episode: RecordedEpisode) -> None:
-        assert episode.flat_states is not None
-        assert episode.model_file is not None
-        group.attrs["model_file"] = episode.model_file
         group.attrs["num_samples"] = len(episode.actions)
-        if episode.success is not None:
-            group.attrs["success"] = episode.success
-        group.create_dataset("states", data=episode.flat_states)
+        if episode.model_file is not None:
+            group.attrs["model_file"] = episode.model_file
+        if episode.flat_states is not None:
+            group.create_dataset("states", data=episode.flat_states)
+        success = episode.layout.get("success") if episode.success is None else episode.success
+        if success is not None:
+            group.attrs["success"] = bool(success)
         group.create_dataset("actions", data=episode.actions.astype(np.float64))
         seen = group.create_group("obs")
-        for name, frames in (("agentview", episode.frames), *episode.views.items()):
+        for name, frames in ((MAIN_CAMERA, episode.frames), *episode.views.items()):
             seen.create_dataset(f"{name}_image", data=frames, compression="gzip", chunks=(1, *frames.shape[1:]))
-        arm, fingers = NUM_JOINTS, NUM_JOINTS + NUM_FINGERS
-        if episode.proprio.shape[1] == fingers + NUM_JOINTS:
-            seen.create_dataset("robot0_joint_pos", data=episode.proprio[:, :arm])
-            seen.create_dataset("robot0_gripper_qpos", data=episode.proprio[:, arm:fingers])
-            seen.create_dataset("robot0_joint_vel", data=episode.proprio[:, fingers:])
-            seen.create_dataset("object", data=episode.states[:, episode.proprio.shape[1] :])
+        for key, values in self._vectors(episode).items():
+            seen.create_dataset(key, data=values)
+
+    def _vectors(self, episode: RecordedEpisode) -> dict[str, np.ndarray]:
+        """obs key -> (T, n): robosuite's names where the vectors are a Panda's."""
+        return arm_vectors(episode) if episode.proprio.shape[1] == NUM_PROPRIO else {}
+
+
+def arm_vectors(episode: RecordedEpisode) -> dict[str, np.ndarray]:
+    """robosuite's keys for proprio of 16 and, behind it in the state, the objects."""
+    proprio, rest = episode.proprio, episode.states[:, NUM_PROPRIO:]
+    arm, fingers = NUM_JOINTS, NUM_JOINTS + NUM_FINGERS
+    found = dict(zip(ARM_KEYS, (proprio[:, :arm], proprio[:, arm:fingers], proprio[:, fingers:]), strict=True))
+    return {**found, OBJECT_KEY: rest} if rest.shape[1] else found

@@ -46,7 +46,9 @@ class StagedEpisodes(Sequence[RecordedEpisode]):
         arrays["frames"] = episode.frames if self.keeps_frames else episode.frames[middle]
         if self.keeps_frames:
             arrays |= {f"view.{name}": frames for name, frames in episode.views.items()}
-        text = json.dumps({"layout": dict(episode.layout), "record": record, "model_file": episode.model_file})
+        text = json.dumps(
+            {"layout": dict(episode.layout), "record": record, "model_file": episode.model_file, "task": episode.task}
+        )
         arrays["text"] = np.frombuffer(text.encode(), np.uint8)
         with atomic_file(self._file(index)) as partial, partial.open("wb") as file:
             np.savez(file, allow_pickle=False, **arrays)
@@ -86,7 +88,12 @@ class StagedEpisodes(Sequence[RecordedEpisode]):
             views = {name.removeprefix("view."): arrays[name] for name in arrays if name.startswith("view.")}
             frames = arrays["frames"] if self.keeps_frames else np.zeros((0, 0, 0, 3), np.uint8)
         return RecordedEpisode(
-            frames=frames, layout=text["layout"], model_file=text["model_file"], views=views, **found
+            frames=frames,
+            layout=text["layout"],
+            model_file=text["model_file"],
+            task=text.get("task"),
+            views=views,
+            **found,
         )
 
     def __iter__(self) -> Iterator[RecordedEpisode]:

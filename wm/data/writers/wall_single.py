@@ -9,7 +9,7 @@ import numpy as np
 
 from wm.config.errors import UserError
 from wm.data.sources.wall_single import WallSingleWriter
-from wm.data.writers.writer import DatasetFacts, need_sizes, stacked
+from wm.data.writers.writer import DatasetFacts, need_one_length, need_sizes, stacked
 from wm.types import RecordedEpisode
 
 
@@ -28,6 +28,7 @@ class WallWriter:
     def check(self) -> None:
         """Raises UserError for anything but a dot with two actions."""
         need_sizes("wall_single", self.facts, actions=2, states=2)
+        need_one_length("wall_single", self.facts)
         if not {"wall_x", "door_y"} <= set(self.facts.layout_names):
             raise UserError(f"--format wall_single: holds a wall and a door, and world '{self.facts.world}' has none")
 

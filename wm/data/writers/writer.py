@@ -23,13 +23,17 @@ class DatasetFacts:
     """What is the same in every episode.
 
     Args:
-        world: its kind.
+        world: its kind; of what is converted, the name of the data set.
         settings: its config, as JSON can hold it.
         fps: env steps a second.
         task: what is to be done, in words.
-        workspace: which cell or table it was recorded at.
+        frame_size: height in pixels.
+        frame_width: None where frames are square.
+        workspace: which cell or table it was recorded at; None where nobody knows.
         env_info: what makes the simulator again, where the world tells its own states; None elsewhere.
         has_particles: whether every episode has them.
+        is_uneven: whether episodes differ in length.
+        num_val: how many of the last episodes are held out, where somebody said so.
     """
 
     world: str
@@ -42,9 +46,17 @@ class DatasetFacts:
     frame_size: int
     fps: int
     task: str
-    workspace: int = 0
+    workspace: int | None = 0
     env_info: Mapping[str, Any] | None = None
     has_particles: bool = False
+    frame_width: int | None = None
+    is_uneven: bool = False
+    num_val: int | None = None
+
+    @property
+    def frame_shape(self) -> tuple[int, int]:
+        """Height, width."""
+        return self.frame_size, self.frame_width or self.frame_size
 
 
 class Writer(Protocol):
@@ -78,6 +90,21 @@ def need_sizes(layout: str, facts: DatasetFacts, *, actions: int, states: int | 
     if found[0] != actions or (states is not None and found[1] != states):
         wanted = f"{actions} actions" + ("" if states is None else f" and {states} state entries")
         raise UserError(f"--format {layout}: holds {wanted}, but world '{facts.world}' has {found[0]} and {found[1]}")
+
+
+def need_even_sides(facts: DatasetFacts, least: int = 2) -> None:
+    """Raises UserError for frames that a video cannot hold: an odd side, or one below `least` pixels."""
+    if any(side % 2 or side < least for side in facts.frame_shape):
+        found = str(facts.frame_size) if facts.frame_width is None else f"{facts.frame_size} x {facts.frame_width}"
+        raise UserError(
+            f"--size: {found}, but videos need an even one" + (f" of at least {least}" if least > 2 else "")
+        )
+
+
+def need_one_length(layout: str, facts: DatasetFacts) -> None:
+    """Raises UserError for episodes of several lengths, where a layout cannot tell them."""
+    if facts.is_uneven:
+        raise UserError(f"{layout}: has no place for lengths, and the episodes of '{facts.world}' differ in length")
 
 
 def save_tensor(path: Path, values: np.ndarray | torch.Tensor) -> None:
@@ -117,5 +144,9 @@ def save_video(path: Path, frames: np.ndarray, fps: int) -> None:
 
 
 def stacked(episodes: Sequence[RecordedEpisode], field: str) -> np.ndarray:
-    """(N, T, ...) of one field."""
-    return np.stack([getattr(episode, field) for episode in episodes])
+    """(N, T, ...) of one field; shorter episodes end in zeros."""
+    found = [getattr(episode, field) for episode in episodes]
+    values = np.zeros((len(found), max(map(len, found)), *found[0].shape[1:]), found[0].dtype)
+    for row, each in zip(values, found, strict=True):
+        row[: len(each)] = each
+    return values
