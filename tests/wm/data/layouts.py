@@ -44,8 +44,12 @@ def close_pictures(found: np.ndarray, expected: np.ndarray) -> None:
     assert np.abs(found.astype(int) - expected).mean() < 12
 
 
-def write_layout(layout: str, folder: Path, episodes: int = EPISODES) -> list[RecordedEpisode]:
-    """What `wm data make` would leave of made-up episodes, which are returned."""
+def write_layout(layout: str, folder: Path, episodes: int = EPISODES, **more: Any) -> list[RecordedEpisode]:
+    """What `wm data make` would leave of made-up episodes, which are returned.
+
+    Args:
+        more: further facts.
+    """
     _, actions, states, proprio = WRITERS[layout]
     recorded: list[RecordedEpisode] = []
     for index in range(episodes):
@@ -60,11 +64,11 @@ def write_layout(layout: str, folder: Path, episodes: int = EPISODES) -> list[Re
                 proprio=state[:, list(proprio)] if proprio else np.zeros((STEPS, 1), np.float32),
             )
         )
-    write_episodes(layout, folder, recorded)
+    write_episodes(layout, folder, recorded, **more)
     return recorded
 
 
-def write_episodes(layout: str, folder: Path, recorded: Sequence[RecordedEpisode]) -> None:
+def write_episodes(layout: str, folder: Path, recorded: Sequence[RecordedEpisode], **more: Any) -> None:
     """Episodes by the layout's writer."""
     first = recorded[0]
     facts = DatasetFacts(
@@ -78,6 +82,7 @@ def write_episodes(layout: str, folder: Path, recorded: Sequence[RecordedEpisode
         frame_size=first.frames.shape[1],
         fps=10,
         task="",
+        **more,
     )
     writer = WRITERS[layout][0](folder, facts)
     writer.check()

@@ -128,17 +128,19 @@ def test_a_keyframe_is_never_far(tmp_path: Path) -> None:
     assert max(np.diff([*keys, 50])) <= KEYFRAME_EVERY == 12
 
 
-def test_a_video_is_the_same_file_every_time(tmp_path: Path) -> None:
-    """x264's macroblock trees made several of one: a job that goes on after a kill would write another data set."""
+def test_a_video_is_the_same_bytes_every_time(tmp_path: Path) -> None:
+    """With x264's fastest routines some of these differ: they read past the rows, wherever those are in memory."""
     world, rng = build_world(PushTWorldConfig(frame_size=224)), np.random.default_rng(0)
     world.reset_to(world.sample_problem(rng)[0])
-    frames = []
+    seen = []
     for _ in range(40):
         world.step(rng.normal(0, 0.3, 2))
-        frames.append(world.render())
-    files = set()
-    for _ in range(16):
-        save_video(tmp_path / "a.mp4", np.stack(frames), fps=10)
+        seen.append(world.render())
+    frames, files = np.stack(seen), set()
+    for number in range(20):
+        scattered = np.empty(frames.size + 64, np.uint8)[number : number + frames.size].reshape(frames.shape)
+        scattered[:] = frames
+        save_video(tmp_path / "a.mp4", scattered, fps=10)
         files.add((tmp_path / "a.mp4").read_bytes())
     assert len(files) == 1
 

@@ -17,6 +17,8 @@ from wm.config.errors import UserError
 from wm.data.atomic import atomic_file
 from wm.types import RecordedEpisode
 
+REPEATABLE = "cpu-independent=1"  # x264's fastest routines give other bytes now and then, from the same frames
+
 
 @dataclass(frozen=True)
 class DatasetFacts:
@@ -27,6 +29,7 @@ class DatasetFacts:
         settings: its config, as JSON can hold it.
         fps: env steps a second.
         task: what is to be done, in words.
+        camera: the main one's name, where it has one of its own.
         frame_size: height in pixels.
         frame_width: None where frames are square.
         workspace: which cell or table it was recorded at; None where nobody knows.
@@ -52,6 +55,7 @@ class DatasetFacts:
     frame_width: int | None = None
     is_uneven: bool = False
     num_val: int | None = None
+    camera: str | None = None
 
     @property
     def frame_shape(self) -> tuple[int, int]:
@@ -128,8 +132,7 @@ def save_video(path: Path, frames: np.ndarray, fps: int) -> None:
     """H.264 in MP4, atomically; lossy. frames uint8 (T, H, W, 3) with even sides."""
     buffer = io.BytesIO()
     with av.open(buffer, mode="w", format="mp4") as container:
-        # Macroblock trees make x264 write the same frames in several ways, one thread or not: 4 of 20 files differed.
-        options = {"crf": "15", "g": str(KEYFRAME_EVERY), "x264-params": "no-mbtree=1"}
+        options = {"crf": "15", "g": str(KEYFRAME_EVERY), "x264-params": REPEATABLE}
         stream = container.add_stream("libx264", rate=fps, options=options)
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"
