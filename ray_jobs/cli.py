@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from ray_jobs.cli_data import add_data_commands
 from ray_jobs.cli_exchange import add_commands
 from ray_jobs.cli_worlds import add_world_commands
 from wm.config.errors import UserError
@@ -25,10 +26,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-data_app = typer.Typer(help="Make, inspect and tokenize data.", no_args_is_help=True)
+data_app = typer.Typer(help="Make, convert, inspect and tokenize data.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 add_commands(app)
 add_world_commands(app, data_app)
+add_data_commands(data_app)
 console = Console()
 _BEGAN = time.monotonic()  # before the slow imports
 

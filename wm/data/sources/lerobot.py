@@ -88,7 +88,20 @@ class LerobotSource:
             tuple(name for key, taken in keys[kind] for name in _names(layout.features, key)[taken])
             for kind in DEFAULT_KEYS
         )
+        used = {
+            *BOOKKEEPING,
+            "index",
+            *TAGS,
+            self.camera_key,
+            *(key for columns in keys.values() for key, _ in columns),
+        }
+        self.beside: tuple[str, ...] = tuple(key for key in layout.features if key not in used)
         self.fingerprint: str = self._fingerprint()
+
+    @property
+    def camera(self) -> str:
+        """Its name."""
+        return _short(self.camera_key)
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -219,10 +232,7 @@ def _column(table: pa.Table, key: str, file: Path) -> np.ndarray:
 
 def _camera(layout: LerobotLayout, wanted: str | None, name: str) -> str:
     """The feature of the chosen camera, given by that or by its last part."""
-    cameras: dict[str, str] = {}
-    for key in layout.cameras:
-        prefix = next((prefix for prefix in CAMERA_PREFIXES if key.startswith(prefix)), "")
-        cameras[key.removeprefix(prefix)] = key
+    cameras = {_short(key): key for key in layout.cameras}
     if not cameras:
         why = "holds its pictures as images, and only videos are read" if layout.pictures else "holds no video"
         raise UserError(f"{layout.folder}: {why}")
@@ -235,6 +245,11 @@ def _camera(layout: LerobotLayout, wanted: str | None, name: str) -> str:
     if wanted not in cameras:
         raise UserError(f"data.sources.{name}.camera: no camera '{wanted}'.{nearest(wanted, cameras)}")
     return cameras[wanted]
+
+
+def _short(key: str) -> str:
+    """A camera's feature without what all of them begin with."""
+    return key.removeprefix(next((prefix for prefix in CAMERA_PREFIXES if key.startswith(prefix)), ""))
 
 
 def _keys(config: LerobotSourceConfig, layout: LerobotLayout, name: str) -> dict[str, list[tuple[str, slice]]]:

@@ -96,7 +96,13 @@ class RobomimicHdf5Source:
             self.action_names: tuple[str, ...] = action_names_of(info, self._vectors["action"][0].shape[1])
             self.proprio_names: tuple[str, ...] = _names(keys["proprio"], first["obs"], info)
             self.state_names: tuple[str, ...] = _names(keys["state"], first["obs"], info)
+            self.beside: tuple[str, ...] = _beside(first, self.camera_key, keys)
             self.fingerprint: str = self._fingerprint(data)
+
+    @property
+    def camera(self) -> str:
+        """Its name."""
+        return self.camera_key.removesuffix("_image")
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -285,6 +291,20 @@ def _camera(config: RobomimicSourceConfig, name: str, obs: Any) -> str:
     if wanted not in cameras:
         raise UserError(f"data.sources.{name}.camera: no camera '{config.camera}'.{nearest(wanted, cameras)}")
     return cameras[wanted]
+
+
+def _beside(demo: Any, camera_key: str, keys: Mapping[str, list[tuple[str, slice]]]) -> tuple[str, ...]:
+    """What a demonstration holds that is not read."""
+    taken: dict[str, int] = {}
+    for key, columns in (each for kind in keys.values() for each in kind):
+        taken[key] = max(taken.get(key, 0), _two_d(demo["obs"][key][:1])[:, columns].shape[1])
+    found = [str(key) for key in demo if key not in ("obs", "actions", "states")]
+    for key in demo["obs"]:
+        if key not in taken and key != camera_key:
+            found.append(f"obs/{key}")
+        elif key in taken and taken[key] < _two_d(demo["obs"][key][:1]).shape[1]:
+            found.append(f"some of obs/{key}")
+    return tuple(found)
 
 
 def _column(group: Any, key: str, columns: slice, where: str, length: int) -> np.ndarray:

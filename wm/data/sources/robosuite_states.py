@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
@@ -108,10 +108,19 @@ class DemoStates:
         return digest.hexdigest()[:16]
 
 
-def states_kind(folder: Path) -> tuple[bool, bool]:
-    """Whether the first demonstration of a file holds simulator states, and whether it holds pictures."""
+class FileKind(NamedTuple):
+    """What the first demonstration of a file holds, and what the file says of its simulator."""
+
+    has_states: bool
+    has_pictures: bool
+    env_info: Mapping[str, Any]
+
+
+def file_kind(folder: Path) -> FileKind:
+    """Raises UserError for a file that is no HDF5."""
     path = hdf5_file(folder)
     with readable(path):
         data: Any = hdf5_handle(path).get("data")
         first = next((data[name] for name in data if str(name).startswith("demo_")), None) if data is not None else None
-        return has_states(first), has_pictures(first)
+        info = {} if data is None else env_info(data, path)
+        return FileKind(has_states(first), has_pictures(first), info)

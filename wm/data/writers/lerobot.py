@@ -76,7 +76,7 @@ class LerobotWriter:
 
     def _features(self, first: RecordedEpisode) -> dict[str, dict[str, Any]]:
         video = {"dtype": "video", "names": ["height", "width", "channels"]}
-        cameras = {MAIN_CAMERA: first.frames, **first.views}
+        cameras = {self.facts.camera or MAIN_CAMERA: first.frames, **first.views}
         features = {f"observation.images.{name}": {**video, "shape": seen.shape[1:]} for name, seen in cameras.items()}
         features |= {
             name: {"dtype": "float32", "shape": (len(names),), "names": list(names)}
@@ -103,7 +103,7 @@ class LerobotWriter:
 
     def _add(self, dataset: Any, episode: RecordedEpisode) -> None:
         length, workspace = len(episode.states), self._workspace(episode)
-        cameras = {MAIN_CAMERA: episode.frames, **episode.views}
+        cameras = {self.facts.camera or MAIN_CAMERA: episode.frames, **episode.views}
         vectors = {
             "observation.state": episode.proprio,
             "observation.environment_state": episode.states,

@@ -87,7 +87,7 @@ class RobosuiteWriter:
             group.attrs["success"] = bool(success)
         group.create_dataset("actions", data=episode.actions.astype(np.float64))
         seen = group.create_group("obs")
-        for name, frames in ((MAIN_CAMERA, episode.frames), *episode.views.items()):
+        for name, frames in ((self.facts.camera or MAIN_CAMERA, episode.frames), *episode.views.items()):
             seen.create_dataset(f"{name}_image", data=frames, compression="gzip", chunks=(1, *frames.shape[1:]))
         for key, values in self._vectors(episode).items():
             seen.create_dataset(key, data=values)

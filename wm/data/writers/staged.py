@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, overload
 
@@ -24,12 +24,16 @@ class StagedEpisodes(Sequence[RecordedEpisode]):
         folder: of the data set.
         num_episodes: how many there will be.
         keeps_frames: whether all frames are kept, or three for the contact sheet.
+        heard: is told the index of every episode that is read.
     """
 
-    def __init__(self, folder: Path, num_episodes: int, keeps_frames: bool) -> None:
+    def __init__(
+        self, folder: Path, num_episodes: int, keeps_frames: bool, heard: Callable[[int], None] = lambda index: None
+    ) -> None:
         self.folder = folder / ".episodes"
         self.num_episodes = num_episodes
         self.keeps_frames = keeps_frames
+        self.heard = heard
 
     def missing(self) -> list[int]:
         """Those that are not there yet."""
@@ -82,6 +86,7 @@ class StagedEpisodes(Sequence[RecordedEpisode]):
             return [self[each] for each in range(*index.indices(self.num_episodes))]
         if not 0 <= index < self.num_episodes:
             raise IndexError(index)
+        self.heard(index)
         with np.load(self._file(index), allow_pickle=False) as arrays:
             text = _text(arrays)
             found = {name: arrays[name] for name in _ARRAYS if name in arrays}
