@@ -113,7 +113,7 @@ def _disk() -> Finding:
 
 def _egl() -> Finding:
     if ctypes.util.find_library("EGL"):
-        return "ok", f"found; MUJOCO_GL={os.environ.get('MUJOCO_GL', '(unset: set it to egl for MuJoCo worlds)')}"
+        return "ok", f"found; MUJOCO_GL={os.environ.get('MUJOCO_GL', '(unset: what works is tried and chosen)')}"
     return "note", "not found; only MuJoCo worlds need it: apt-get install libegl1 libgl1-mesa-dri"
 
 

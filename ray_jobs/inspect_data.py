@@ -25,6 +25,7 @@ from wm.data.sources.precomputed import PrecomputedSource
 from wm.data.sources.wall_single import WallSingleSource
 
 SHEET_ROWS = 8
+MOST_COLUMNS = 32  # of a vector, on one line
 Progress = Callable[[int, int], None]
 
 
@@ -55,7 +56,7 @@ def inspect_data(
     steps = f"{min(lengths)}" if min(lengths) == max(lengths) else f"{min(lengths)} to {max(lengths)}"
     shapes = ", ".join(" x ".join(map(str, shape)) for shape in sorted(report.frame_shapes))
     lines = [
-        f"{path}: {found.get('layout', found['kind'])} ({found['kind']}), fingerprint {source.fingerprint}",
+        f"{path}: {' '.join(word for key, word in found.items() if key != 'path')}, fingerprint {source.fingerprint}",
         f"episodes {len(source)}, {steps} steps each, {sum(lengths)} in all, {source.episode(0).fps:g} a second; frames "
         + (f"{shapes} uint8" if has_frames else "none, features (P, D) = " + str(source.token_shape)),
     ]
@@ -106,8 +107,13 @@ def _vector_lines(key: str, source: Source, report: Report) -> list[str]:
         )
     ]
     constant = [name for name, low, high in zip(names, values.min(0), values.max(0), strict=True) if low == high]
-    lines = [f"{key} ({len(names)}): {', '.join(columns)}"]
-    return lines + ([f"suspicious: {key}: never changes: {', '.join(constant)}"] if constant else [])
+    lines = [f"{key} ({len(names)}): {_listed(columns)}"]
+    return lines + ([f"{key} that never changes ({len(constant)}): {_listed(constant)}"] if constant else [])
+
+
+def _listed(words: Sequence[str]) -> str:
+    more = len(words) - MOST_COLUMNS
+    return ", ".join(words[:MOST_COLUMNS]) + (f", ... ({more} more)" if more > 0 else "")
 
 
 def _other_rule(source: WallSingleSource) -> list[str]:

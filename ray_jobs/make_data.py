@@ -193,8 +193,12 @@ def record_job(
         raise UserError(f"--format: unknown format '{chosen}'.{nearest(chosen, WRITERS)}")
     world_config = config_of(world_kinds(), world, given["world"], "world", "WORLD: unknown world")
     policy_config = config_of(policy_kinds(), kind, given["policy"], "policy", "--policy: unknown policy")
-    build_policy(policy_config, world_config)  # is there such a thing for this world?
+    actor = build_policy(policy_config, world_config)  # is there such a thing for this world?
     built = build_world(world_config)
+    try:
+        actor.reset(built, np.random.default_rng(seed))
+    except ValueError as error:
+        raise UserError(f"--policy {kind}: {str(error).splitlines()[0]}") from error
     facts = DatasetFacts(
         world=world,
         settings=world_config.model_dump(mode="json"),

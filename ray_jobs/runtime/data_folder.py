@@ -48,15 +48,24 @@ def prepare(
     file = out / RECIPE
     if file.is_file():
         found = current(_read(file))
-        if found != recipe:
+        if found != recipe and _is_begun(out):
             changed = ", ".join(_changed(found, recipe))
             raise UserError(f"{out}: already holds another data set ({changed} differ); give another {flag}")
-        return not (out / writer.marker).is_file()
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        if found == recipe:
+            return not (out / writer.marker).is_file()
+    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out}: not empty; give {flag} a new or an empty folder")
     _check_space(out, num_values * writer.bytes_per_value)
-    write_json(file, recipe)
+    try:
+        write_json(file, recipe)
+    except OSError as error:
+        raise UserError(f"{out}: cannot be written ({error.strerror or error})") from error
     return True
+
+
+def _is_begun(out: Path) -> bool:
+    """Whether anything but a recipe came of an earlier call."""
+    return any(path.is_file() and path.name != RECIPE for path in out.rglob("*"))
 
 
 def work(job: EpisodeJob, actors: int | None, progress: Callable[[int, int], None], *, may_stay: bool) -> None:
@@ -153,6 +162,8 @@ def _changed(found: Mapping[str, Any], recipe: Mapping[str, Any], prefix: str = 
 
 def _check_space(out: Path, needed: int) -> None:
     existing = next(p for p in (out, *out.absolute().parents) if p.exists())
-    free = shutil.disk_usage(existing).free
-    if free < needed * 1.05:
-        raise UserError(f"{out}: {needed / 2**20:.0f} MiB needed, {free / 2**20:.0f} MiB free on that disk")
+    disk = shutil.disk_usage(existing)
+    if not disk.total or not existing.is_dir():
+        raise UserError(f"{out}: cannot be written ({existing} is {'no disk' if existing.is_dir() else 'a file'})")
+    if disk.free < needed * 1.05:
+        raise UserError(f"{out}: {needed / 2**20:.0f} MiB needed, {disk.free / 2**20:.0f} MiB free on that disk")

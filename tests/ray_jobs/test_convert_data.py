@@ -344,7 +344,7 @@ def test_nothing_is_written_over(tmp_path: Path) -> None:
 def test_a_small_disk_is_refused_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_layout("point_maze", tmp_path / "src")
     needed = 4 * 24 * 64 * 64 * 3
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=needed))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(total=10**9, free=needed))
     message = user_error(lambda: convert(tmp_path / "src", tmp_path / "out", "dino_wm", layout="point_maze"))
     assert "free on that disk" in message
     assert not (tmp_path / "out").exists()

@@ -28,7 +28,7 @@ def test_a_good_data_set() -> None:
     lines = look(wall_folder())
     text = "\n".join(lines)
     for part in (
-        "wall_single (dino_wm)",
+        "dino_wm wall_single, fingerprint",
         wall_source().fingerprint,
         f"episodes {EPISODES}, {STEPS} steps each, {EPISODES * STEPS} in all, 10 a second; frames {SIZE} x {SIZE} x 3 uint8",
         "state (2): x ",

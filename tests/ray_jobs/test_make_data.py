@@ -100,11 +100,11 @@ def test_other_arguments_are_refused(tmp_path: Path, change: dict[str, Any], com
 
 def test_a_small_disk_is_refused_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     needed = 3 * 6 * 20 * 20 * 3
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=needed))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(total=10**9, free=needed))
     message = user_error(lambda: make_wall(tmp_path / "deep" / "wall", **SMALL))
     assert "free on that disk" in message
     assert list(tmp_path.iterdir()) == []
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=needed * 1.1))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(total=10**9, free=needed * 1.1))
     assert make_wall(tmp_path / "deep" / "wall", **SMALL) is True
 
 

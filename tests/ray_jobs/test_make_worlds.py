@@ -111,6 +111,26 @@ def test_a_world_that_always_raises_ends_the_job(tmp_path: Path) -> None:
     assert message == "episode 0: failed 10 times, at last: RuntimeError: the solver did not converge"
 
 
+def test_a_policy_that_does_not_fit_the_world_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    message = user_error(lambda: make_data("wall", tmp_path / "out", **WALL, policy="push", actors=0))
+    assert message.startswith("--policy push: world 'wall' is no table")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_in_which_nothing_was_recorded_is_free(tmp_path: Path) -> None:
+    given = {**CUSTOM, "overrides": [CRASHING[0], "world.config.beyond=0", "world.config.dies=false"], "actors": 0}
+    user_error(lambda: make_data("custom", tmp_path, **given))
+    assert make_data("wall", tmp_path, **WALL, actors=0).fresh
+    assert "already holds another" in user_error(lambda: make_data("custom", tmp_path, **given))
+
+
+def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for out in (tmp_path / "file" / "out", Path("/proc/no_data_here")):
+        message = user_error(lambda out=out: make_data("wall", out, **WALL, actors=0))
+        assert f"{out}: cannot be written" in message
+
+
 @pytest.mark.ray
 @pytest.mark.slow
 def test_more_actors_than_a_cluster_has_write_nothing(tmp_path: Path, ray_cluster: Any) -> None:

@@ -81,6 +81,11 @@ def check_source(
             report.tags.setdefault(name, []).append(value)
         progress(index + 1, len(source))
     report.vectors = {name: np.concatenate(values) for name, values in rows.items()}
+    if "action" in report.vectors:
+        still = np.flatnonzero(np.ptp(report.vectors["action"], axis=0) == 0)
+        if still.size:
+            unused = ", ".join(source.action_names[i] for i in still)
+            report.findings.append(Finding("all", f"actions that never change: {unused}", False))
     if len(report.frame_shapes) > 1:
         common, _ = report.frame_shapes.most_common(1)[0]
         others = sum(report.frame_shapes.values()) - report.frame_shapes[common]

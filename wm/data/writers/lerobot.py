@@ -5,6 +5,7 @@ Importing lerobot imports torchvision: where torch has no CUDA, `wm.encoders.tor
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
@@ -69,6 +70,10 @@ class LerobotWriter:
         for index in range(len(episodes)):
             self._add(dataset, episodes[index])
         dataset.finalize()
+        stats = partial / "meta" / "stats.json"  # lerobot goes through a set: another order of keys every time
+        stats.write_text(
+            json.dumps(json.loads(stats.read_text(encoding="utf-8")), indent=4, sort_keys=True), encoding="utf-8"
+        )
         for name in ("data", "videos", "meta"):
             shutil.rmtree(self.folder / name, ignore_errors=True)
             (partial / name).replace(self.folder / name)
