@@ -165,7 +165,8 @@ def _plan_read(job: ConvertJob, known: FileKind) -> _Plan:
     if isinstance(first, PrecomputedSource):
         raise UserError(f"{job.path}: holds features and no frames, which every layout here has")
     episode = first.episode(0)
-    shapes = [scaled(*source.episode(0).frames([0]).shape[1:3], job.size) for source in sources]
+    pictures = [source.episode(0).frames([0]) for source in sources]
+    shapes = [scaled(each.shape[1], each.shape[2], job.size) for each in pictures]
     says = getattr(episode, "task", None)
     facts = _facts(job, first.lengths, episode.fps, shapes[0], job.task or says)
     facts = replace(
@@ -196,10 +197,10 @@ def _plan_read(job: ConvertJob, known: FileKind) -> _Plan:
 def _plan_drawn(job: ConvertJob) -> _Plan:
     demos = open_demos(Path(job.path), job.source)
     env = demos.env_info["env_name"]
-    kinds = {task.env_name: kind for kind, task in TASKS.items()}
+    kinds = {task.env_name: (kind, task) for kind, task in TASKS.items()}
     if env not in kinds:
         raise UserError(f"{demos.path}: holds states of '{env}', which is drawn by no world here.{nearest(env, kinds)}")
-    kind = kinds[env]
+    kind, about = kinds[env]
     kept = {key: value for key, value in demos.settings.items() if key in ("shift", "frame_size", "camera")}
     settings = {**kept, **({} if job.size is None else {"frame_size": job.size})}
     world = config_of(world_kinds(), kind, settings, "env_args: wm_world", "env_args: unknown world")
@@ -209,7 +210,7 @@ def _plan_drawn(job: ConvertJob) -> _Plan:
     facts = replace(
         facts,
         action_names=demos.action_names,
-        state_names=TASKS[kind].state_names,
+        state_names=about.state_names,
         proprio_names=PROPRIO_NAMES,
         layout_names=tuple(demos.tags[0]),
         env_info=_env_info(demos.env_info),

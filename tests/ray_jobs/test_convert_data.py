@@ -219,13 +219,17 @@ def test_demos_of_states_alone_are_drawn_as_they_were(tmp_path: Path) -> None:
     convert(bare, tmp_path / "large", "dino_wm", size=96)
     assert every(opened(tmp_path / "large"), 0).shape == (6, 96, 96, 3)
     assert "sideview" in user_error(lambda: convert(bare, tmp_path / "other", "dino_wm", cameras=["sidevew"]))
-    with h5py.File(bare / "demo.hdf5", "a") as file:
+    for name in ("nan", "lfit"):
+        (tmp_path / name).mkdir()
+        shutil.copy(bare / "demo.hdf5", tmp_path / name)
+    with h5py.File(tmp_path / "nan/demo.hdf5", "a") as file:
         file["data/demo_2/states"][3, 5] = np.nan  # type: ignore[index]
-    assert "demo_2: states holds NaN" in user_error(lambda: convert(bare, tmp_path / "nan", "dino_wm"))
-    with h5py.File(bare / "demo.hdf5", "a") as file:
+    with h5py.File(tmp_path / "lfit/demo.hdf5", "a") as file:
         args = json.loads(str(file["data"].attrs["env_args"]))
         file["data"].attrs["env_args"] = json.dumps({**args, "env_name": "Lfit"})
-    message = user_error(lambda: convert(bare, tmp_path / "lfit", "dino_wm"))
+    message = user_error(lambda: convert(tmp_path / "nan", tmp_path / "out", "robomimic"))
+    assert "demo_2: states holds NaN" in message
+    message = user_error(lambda: convert(tmp_path / "lfit", tmp_path / "out2", "dino_wm"))
     assert "'Lfit'" in message
     assert "Did you mean 'Lift'?" in message
 

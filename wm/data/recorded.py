@@ -89,7 +89,7 @@ def scaled(height: int, width: int, size: int | None) -> tuple[int, int]:
 
 def resized(frames: np.ndarray, size: int | None) -> np.ndarray:
     """uint8 (n, H, W, 3) with the shorter side of `size` pixels, averaged over areas."""
-    height, width = scaled(*frames.shape[1:3], size)
+    height, width = scaled(frames.shape[1], frames.shape[2], size)
     if frames.shape[1:3] == (height, width):
         return frames
     return np.stack([cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA) for frame in frames])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,13 @@ def test_a_keyframe_is_never_far(tmp_path: Path) -> None:
         keys = [number for number, frame in enumerate(container.decode(video=0)) if frame.key_frame]
     assert keys[0] == 0
     assert max(np.diff([*keys, 50])) <= KEYFRAME_EVERY == 12
+
+
+@pytest.mark.parametrize("layout", ["wall_single", "deformable"])
+def test_layouts_without_lengths_refuse_several(tmp_path: Path, layout: str) -> None:
+    about = replace(facts(layout), is_uneven=True)
+    message = user_error(WRITERS[layout](tmp_path, about).check)
+    assert f"{layout}: has no place for lengths" in message
 
 
 def test_a_video_is_the_same_bytes_every_time(tmp_path: Path) -> None:

@@ -101,5 +101,6 @@ def arm_vectors(episode: RecordedEpisode) -> dict[str, np.ndarray]:
     """robosuite's keys for proprio of 16 and, behind it in the state, the objects."""
     proprio, rest = episode.proprio, episode.states[:, NUM_PROPRIO:]
     arm, fingers = NUM_JOINTS, NUM_JOINTS + NUM_FINGERS
-    found = dict(zip(ARM_KEYS, (proprio[:, :arm], proprio[:, arm:fingers], proprio[:, fingers:]), strict=True))
+    pieces = (proprio[:, :arm], proprio[:, arm:fingers], proprio[:, fingers:])
+    found: dict[str, np.ndarray] = {key: values for key, values in zip(ARM_KEYS, pieces, strict=True)}
     return {**found, OBJECT_KEY: rest} if rest.shape[1] else found

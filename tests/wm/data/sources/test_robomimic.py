@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from pathlib import Path
 
@@ -99,3 +100,38 @@ def test_videos_longer_than_the_states(tmp_path: Path) -> None:
         edit(key, lambda values: values[:, :-1].nan_to_num())(tmp_path)
     message = user_error(lambda: open_layout("robomimic", tmp_path))
     assert f"{STEPS} frames, but states.pth has {STEPS - 1} steps" in message
+
+
+NAMES = {
+    "fps": 15,
+    "action": list("abcdefg"),
+    "proprio": [f"p{i}" for i in range(16)],
+    "state": [f"s{i}" for i in range(23)],
+}
+
+
+def test_names_beside_the_arrays(tmp_path: Path) -> None:
+    """As `wm data convert` writes them: then proprio need not be a Panda's."""
+    write_robomimic(tmp_path)
+    edit("proprios", lambda p: p[..., :9] + 1)(tmp_path)
+    (tmp_path / "names.json").write_text(json.dumps({**NAMES, "proprio": NAMES["proprio"][:9]}))  # type: ignore[index]
+    source = open_layout("robomimic", tmp_path)
+    assert source.action_names == tuple("abcdefg")
+    assert source.proprio_names == tuple(f"p{i}" for i in range(9))
+    assert source.state_names[-1] == "s22"
+    assert source.episode(0).fps == 15
+    (tmp_path / "proprios.pth").unlink()
+    (tmp_path / "names.json").write_text(json.dumps({key: NAMES[key] for key in ("fps", "action", "state")}))
+    source = open_layout("robomimic", tmp_path)
+    np.testing.assert_array_equal(source.episode(0).proprio, source.episode(0).state)
+    assert source.proprio_names == source.state_names
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[]", json.dumps({**NAMES, "state": ["x"]}), json.dumps({**NAMES, "fps": 0}), json.dumps({"fps": 3})]
+)
+def test_bad_names_get_one_line(tmp_path: Path, text: str) -> None:
+    write_robomimic(tmp_path)
+    (tmp_path / "names.json").write_text(text)
+    message = user_error(lambda: open_layout("robomimic", tmp_path))
+    assert "names.json: expected fps and names of 7 action columns" in message
