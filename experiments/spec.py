@@ -114,6 +114,12 @@ class Spec(Config):
                     raise UserError(f"seed: a spec's own `seeds` decides it, not the {layer.name}; say seeds=[0,1]")
             layers = [*given[:-1], Layer("seed", {"seed": seed}), top]
             config = resolve(layers)
+            own = given[-2].values.get("model.variant")
+            if own not in (None, config.model.variant):
+                raise UserError(
+                    f"model.variant={config.model.variant}: run '{run}' of this spec is the variant '{own}', and its row would keep "
+                    "that name; change the spec's runs instead"
+                )
             if not config.data.sources:
                 raise UserError("data.sources: empty; name at least one, as in data.sources.wall.path=wall")
             plans.append(RunPlan(run, case, seed, config))

@@ -165,3 +165,11 @@ def test_a_spec_that_is_not_there(tmp_path):
         load_spec("align_vs_align_recn")
     with pytest.raises(UserError, match="no such spec file"):
         load_spec(tmp_path / "align_vs_align_recon")  # a path is a path, not a shipped name
+
+
+def test_a_row_cannot_be_made_another_variant_from_outside() -> None:
+    spec, overrides = load_spec("wall_planning", ["model.variant=align_recon"])
+    with pytest.raises(
+        UserError, match=r"model.variant=align_recon: run 'baseline' of this spec is the variant 'baseline'"
+    ):
+        spec.resolve_runs(overrides)
