@@ -13,11 +13,19 @@ from typing import Any, NamedTuple
 
 from ray_jobs.runtime.cluster import cluster, is_local
 from ray_jobs.runtime.converting import ConvertJob, open_demos, open_sources
-from ray_jobs.runtime.data_folder import EPISODES, SHEET, check_actors, contact_sheet, prepare, work, write_rest
+from ray_jobs.runtime.data_folder import (
+    EPISODES,
+    SHEET,
+    Outcome,
+    check_actors,
+    contact_sheet,
+    prepare,
+    work,
+    write_rest,
+)
 from wm.config.catalogue import config_of, source_kinds, world_kinds
 from wm.config.errors import UserError, nearest
 from wm.config.yaml import parse_override
-from wm.contracts import Source
 from wm.data.atomic import write_json
 from wm.data.conversion import HOLDS, lost, missing, need_layout
 from wm.data.recorded import scaled
@@ -33,18 +41,6 @@ DINO_WM_LAYOUTS = ("robomimic", "wall_single", "point_maze", "pusht_noise", "def
 LEAST_SIZE, MOST_SIZE = 84, 384  # pixels
 UNNAMED_CAMERA = "main"
 READ, WRITE = "read", "write"  # parts of the progress
-
-
-class Converted(NamedTuple):
-    """What came of it.
-
-    Args:
-        fresh: False when the data set was there already.
-        notes: lines worth showing.
-    """
-
-    fresh: bool
-    notes: tuple[str, ...]
 
 
 class _Plan(NamedTuple):
@@ -74,7 +70,7 @@ def convert_data(
     actors: int | None = None,
     overrides: Sequence[str] = (),
     progress: Callable[[int, int, str], None] = lambda done, total, part: None,
-) -> Converted:
+) -> Outcome:
     """Write a data set in another layout. Goes on where an interrupted call with the same arguments stopped.
 
     Args:
@@ -102,7 +98,7 @@ def convert_data(
         staged = job.staged()
         if not prepare(job, _recipe(plan, to), plan.num_values, "DST"):
             staged.remove()
-            return Converted(False, plan.notes)
+            return Outcome(False, plan.notes)
         if staged.keeps_frames:
             progress(0, len(staged), WRITE)
         work(job, actors, lambda done, total: progress(done, total, READ), may_stay=job.world is None)
@@ -112,7 +108,7 @@ def convert_data(
     if staged.keeps_frames:
         staged.heard = lambda index: progress(index, len(staged), WRITE)
     write_rest(job, staged)
-    return Converted(True, (*plan.notes, f"contact sheet: {out / SHEET}"))
+    return Outcome(True, (*plan.notes, f"contact sheet: {out / SHEET}"))
 
 
 def _plan(
@@ -167,7 +163,7 @@ def _plan_read(job: ConvertJob, known: FileKind) -> _Plan:
     episode = first.episode(0)
     pictures = [source.episode(0).frames([0]) for source in sources]
     shapes = [scaled(each.shape[1], each.shape[2], job.size) for each in pictures]
-    says = getattr(episode, "task", None)
+    says = episode.task
     facts = _facts(job, first.lengths, episode.fps, shapes[0], job.task or says)
     facts = replace(
         facts,
@@ -178,10 +174,10 @@ def _plan_read(job: ConvertJob, known: FileKind) -> _Plan:
         env_info=_env_info(known.env_info) or None,
         settings=dict(known.env_info.get("wm_world", {})),
         has_particles=job.layout == "deformable",
-        num_val=getattr(first, "num_val", None),
-        camera=getattr(first, "camera", UNNAMED_CAMERA),
+        num_val=first.num_val,
+        camera=first.camera or UNNAMED_CAMERA,
     )
-    beside = [each for each in getattr(first, "beside", ()) if all(each in other.beside for other in _hold(sources))]
+    beside = [each for each in first.beside if all(each in other.beside for other in sources)]
     if known.has_states and not job.keeps_states:
         beside.append("simulator states")
     if not all(shape == shapes[0] for shape in shapes):
@@ -246,10 +242,6 @@ def _facts(
 def _env_info(told: Mapping[str, Any]) -> dict[str, Any]:
     """What a file tells of its simulator, but for the pictures, which may change."""
     return {key: value for key, value in told.items() if key not in ("wm_world", "camera_heights", "camera_widths")}
-
-
-def _hold(sources: Sequence[Source]) -> list[Any]:
-    return [source for source in sources if hasattr(source, "beside")]
 
 
 def _check(job: ConvertJob, to: str) -> None:

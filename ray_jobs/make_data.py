@@ -8,12 +8,21 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from ray_jobs.runtime.cluster import cluster, is_local
-from ray_jobs.runtime.data_folder import EPISODES, SHEET, check_actors, contact_sheet, prepare, work, write_rest
+from ray_jobs.runtime.data_folder import (
+    EPISODES,
+    SHEET,
+    Outcome,
+    check_actors,
+    contact_sheet,
+    prepare,
+    work,
+    write_rest,
+)
 from ray_jobs.runtime.episodes import WRITERS
 from ray_jobs.runtime.making import RecordJob
 from wm.build import build_policy, build_world
@@ -45,18 +54,6 @@ DEFAULT_POLICY = {
     "granular": "push",
 }  # as their published data; any other world: random
 IN_PYTHON = ("wall", "linear")  # nothing in them can take a process down
-
-
-class Made(NamedTuple):
-    """What came of it.
-
-    Args:
-        fresh: False when the data set was there already.
-        notes: lines worth showing.
-    """
-
-    fresh: bool
-    notes: tuple[str, ...]
 
 
 def make_wall(
@@ -105,7 +102,7 @@ def make_data(
     actors: int | None = None,
     overrides: Sequence[str] = (),
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Made:
+) -> Outcome:
     """Demonstrations of any world. Goes on where an interrupted call with the same arguments stopped.
 
     Args:
@@ -146,9 +143,9 @@ def make_data(
         staged = job.staged()
         if not _prepare(job):
             staged.remove()
-            return Made(False, ())
+            return Outcome(False, ())
         work(job, actors, progress, may_stay=world in IN_PYTHON)
-    return Made(True, _finish(job, staged))
+    return Outcome(True, _finish(job, staged))
 
 
 def record_job(

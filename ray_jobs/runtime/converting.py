@@ -11,9 +11,9 @@ from ray_jobs.runtime.episodes import WRITERS, Failure
 from wm.build import build_world
 from wm.config.catalogue import config_of, source_kinds, world_kinds
 from wm.config.errors import UserError
-from wm.contracts import Source
 from wm.data.dataset import open_source
 from wm.data.recorded import Recorded, SourceEpisodes
+from wm.data.sources.file_source import FileSource
 from wm.data.sources.robosuite_states import DemoStates
 from wm.data.writers.robomimic import RobomimicWriter
 from wm.data.writers.robomimic_hdf5 import RobomimicHdf5Writer
@@ -135,7 +135,7 @@ class DrawnEpisodes:
             raise UserError(f"{demos.path}: {demos.demos[index]}: {error}") from error
 
 
-def open_sources(path: Path, source: Mapping[str, Any], cameras: Sequence[str]) -> list[Source]:
+def open_sources(path: Path, source: Mapping[str, Any], cameras: Sequence[str]) -> list[FileSource]:
     """The data set, opened for each camera. Raises UserError when it cannot be."""
     return [open_source(config, path.stem, path) for config in _configs(source, cameras)]
 

@@ -7,7 +7,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -25,6 +25,18 @@ EPISODES = "episodes.json"  # what was drawn and what came of it
 SHEET = "contact_sheet.png"
 QUICK_S = 60.0  # what would take less is done in this process
 SHEET_ROWS = 8
+
+
+class Outcome(NamedTuple):
+    """What came of a job.
+
+    Args:
+        fresh: False when the data set was there already.
+        notes: lines worth showing.
+    """
+
+    fresh: bool
+    notes: tuple[str, ...]
 
 
 def prepare(

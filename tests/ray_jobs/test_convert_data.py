@@ -3,68 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import h5py
 import numpy as np
 import pytest
 import torch
-from typer.testing import CliRunner
 
-from ray_jobs.cli import app
-from ray_jobs.convert_data import convert_data
 from ray_jobs.make_data import make_data
-from tests.ray_jobs.test_make_data import contents
+from tests.ray_jobs.converted import VECTORS, convert, every, opened, psnr, same_numbers
 from tests.wm.data.layouts import write_franka_steps, write_layout, write_robomimic
-from tests.wm.data.samples import user_error, wall_folder
+from tests.wm.data.samples import user_error
 from tests.wm.data.sources.recorded import LENGTHS, can_episodes, can_facts, can_folder, lerobot_folder, write
-from wm.config.catalogue import config_of, source_kinds
-from wm.contracts import Source
-from wm.data.dataset import open_source
-from wm.data.sources.detect import detect
 from wm.data.writers.robosuite_hdf5 import RobosuiteWriter
-
-ROOT = Path(__file__).parents[2]
-VECTORS = ("actions", "proprio", "state")
-
-
-def opened(folder: Path, **config: Any) -> Source:
-    settings = {**detect(folder), **config}
-    kind = settings.pop("kind")
-    return open_source(config_of(source_kinds(), kind, settings, "source", "kind"), folder.stem, folder)
-
-
-def convert(source: Path, out: Path, to: str, **given: Any) -> tuple[str, ...]:
-    return convert_data(source, out, to, **{"actors": 0, **given}).notes
-
-
-def every(source: Source, index: int) -> np.ndarray:
-    return source.episode(index).frames(np.arange(source.lengths[index]))
-
-
-def psnr(found: np.ndarray, expected: np.ndarray) -> float:
-    """dB."""
-    assert found.shape == expected.shape
-    return float(10 * np.log10(255**2 / np.mean((found.astype(np.float64) - expected) ** 2)))
-
-
-def same_numbers(first: Source, second: Source, what: tuple[str, ...] = VECTORS) -> None:
-    """Bit for bit, names too."""
-    assert list(first.lengths) == list(second.lengths)
-    assert first.action_names == second.action_names
-    assert first.state_names == second.state_names
-    for index in range(len(first)):
-        one, two = first.episode(index), second.episode(index)
-        assert one.fps == two.fps
-        for key in what:
-            np.testing.assert_array_equal(getattr(one, key), getattr(two, key))
 
 
 def can_of_64(folder: Path) -> Path:
@@ -137,7 +90,7 @@ def test_pusht_noise_keeps_its_split_and_shapes(tmp_path: Path) -> None:
     recorded = write_layout("pusht_noise", tmp_path / "src", num_val=2)  # ours would hold out one of four
     convert(tmp_path / "src", tmp_path / "out", "dino_wm", layout="pusht_noise")
     first, second = opened(tmp_path / "src"), opened(tmp_path / "out")
-    assert first.num_val == second.num_val == 2  # type: ignore[attr-defined]
+    assert first.num_val == second.num_val == 2
     for index in range(4):
         assert second.episode(index).tags == {"shape": float(index)}
         np.testing.assert_array_equal(second.episode(index).state, recorded[index].states)
@@ -150,7 +103,7 @@ def test_dino_wm_to_lerobot_and_back_keeps_every_number(tmp_path: Path) -> None:
     notes = convert(tmp_path / "src", tmp_path / "lerobot", "lerobot", task="put the can away")
     assert notes[0] == "lerobot has no place for: exact frames (its videos are lossy)"
     there = opened(tmp_path / "lerobot")
-    assert there.episode(0).task == "put the can away"  # type: ignore[attr-defined]
+    assert there.episode(0).task == "put the can away"
     assert "workspace_id" not in there.episode(0).tags
     notes = convert(tmp_path / "lerobot", tmp_path / "back", "dino_wm")
     assert "the task in words" in notes[0]
@@ -173,7 +126,7 @@ def test_lerobot_v21_to_v30(tmp_path: Path) -> None:
     for camera in names:
         first, second = opened(source, camera=camera), opened(tmp_path / "v30", camera=camera)
         same_numbers(first, second)
-        tasks = [[each.episode(i).task for i in range(len(each))] for each in (first, second)]  # type: ignore[attr-defined]
+        tasks = [[each.episode(i).task for i in range(len(each))] for each in (first, second)]
         assert tasks[0] == tasks[1]
         assert every(second, 1).shape[0] == first.lengths[1]
 
@@ -291,132 +244,3 @@ def test_franka_and_generic_vectors_go_through_hdf5(tmp_path: Path) -> None:
     np.testing.assert_array_equal(every(found, 1), arrays["frames"][1, :20])
     with h5py.File(tmp_path / "out/demo.hdf5") as file:
         assert "states" not in file["data/demo_1"]  # type: ignore[operator]
-
-
-BAD: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
-    "target": ({"to": "lerbot"}, ("--to: unknown target 'lerbot'", "Did you mean 'lerobot'?")),
-    "layout": ({"layout": "pont_maze"}, ("--layout", "Did you mean 'point_maze'?")),
-    "layout of lerobot": ({"to": "lerobot", "layout": "robomimic"}, ("--layout", "only --to dino_wm")),
-    "another's layout": ({"layout": "point_maze"}, ("--layout point_maze", "actions", "dx, dy")),
-    "small": ({"size": 64}, ("--size: 64", "84..384")),
-    "large": ({"size": 385}, ("--size: 385",)),
-    "odd": ({"size": 85}, ("--to dino_wm", "--size: 85", "even")),
-    "camera": ({"cameras": ["front"]}, ("--camera", "one camera")),
-    "cameras": ({"cameras": ["a", "b"]}, ("--camera: 2 given",)),
-    "setting": ({"overrides": ["episods=3"]}, ("episods", "Did you mean 'source.episodes'?")),
-    "actors": ({"actors": -1}, ("--actors: -1",)),
-}
-
-
-@pytest.mark.parametrize("name", list(BAD))
-def test_bad_arguments_get_one_line(tmp_path: Path, name: str) -> None:
-    change, words = BAD[name]
-    given = {"to": "dino_wm", **change}
-    message = user_error(lambda: convert(wall_folder(), tmp_path / "out", **given))
-    for word in words:
-        assert word in message
-    assert not (tmp_path / "out").exists()
-
-
-def test_nothing_is_written_over(tmp_path: Path) -> None:
-    write_layout("point_maze", tmp_path / "src")
-    before = contents(tmp_path)
-    given: dict[str, Any] = {"layout": "point_maze"}
-    for out in (tmp_path / "src", tmp_path / "other/../src", tmp_path / "src/obses/new", tmp_path):
-        message = user_error(lambda out=out: convert(tmp_path / "src", out, "dino_wm", **given))
-        assert "SRC and DST" in message
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine/thesis.tex").write_text("mine")
-    assert "not empty" in user_error(lambda: convert(tmp_path / "src", tmp_path / "mine", "dino_wm", **given))
-    assert contents(tmp_path) == {**before, "mine/thesis.tex": b"mine"}
-    convert(tmp_path / "src", tmp_path / "out", "dino_wm", **given)
-    whole = contents(tmp_path / "out")
-    assert convert_data(tmp_path / "src", tmp_path / "out", "dino_wm", actors=0, **given).fresh is False
-    for change in ({"size": 96}, {"layout": "robomimic"}, {"overrides": ["episodes=2"]}):
-        with_change = {**given, **change}
-        message = user_error(
-            lambda with_change=with_change: convert(tmp_path / "src", tmp_path / "out", "dino_wm", **with_change)
-        )
-        assert "already holds another data set" in message
-    edited = torch.load(tmp_path / "src/actions.pth", weights_only=True) + 1
-    torch.save(edited, tmp_path / "src/actions.pth")
-    message = user_error(lambda: convert(tmp_path / "src", tmp_path / "out", "dino_wm", **given))
-    assert "source_fingerprint" in message
-    assert contents(tmp_path / "out") == whole
-
-
-def test_a_small_disk_is_refused_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_layout("point_maze", tmp_path / "src")
-    needed = 4 * 24 * 64 * 64 * 3
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(total=10**9, free=needed))
-    message = user_error(lambda: convert(tmp_path / "src", tmp_path / "out", "dino_wm", layout="point_maze"))
-    assert "free on that disk" in message
-    assert not (tmp_path / "out").exists()
-
-
-def test_a_damaged_episode_ends_the_job_by_name(tmp_path: Path) -> None:
-    write_layout("point_maze", tmp_path / "src")
-    file = tmp_path / "src/obses/episode_002.pth"
-    file.write_bytes(file.read_bytes()[:-3000])
-    message = user_error(lambda: convert(tmp_path / "src", tmp_path / "out", "dino_wm", layout="point_maze"))
-    assert file.name in message
-    write_layout("point_maze", tmp_path / "two")
-    torch.save(torch.zeros(24, 32, 64, 3, dtype=torch.uint8), tmp_path / "two/obses/episode_002.pth")
-    message = user_error(lambda: convert(tmp_path / "two", tmp_path / "three", "dino_wm", layout="point_maze"))
-    assert message == "two/002: frames are 32 x 64, those before it 64 x 64"
-
-
-@pytest.mark.parametrize("to", ["dino_wm", "robomimic"])
-def test_a_killed_job_goes_on(tmp_path: Path, to: str) -> None:
-    """SIGKILL after two episodes; the second call converts the others only, and the bytes are those of one call."""
-    write_layout("point_maze", tmp_path / "src")
-    code = (
-        "import os, signal, sys; from pathlib import Path; from ray_jobs.convert_data import convert_data\n"
-        "def die(done, total, part):\n    if done == 2: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "convert_data(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], actors=0, progress=die)"
-    )
-    killed = tmp_path / "killed"
-    call = [sys.executable, "-c", code, str(tmp_path / "src"), str(killed), to]
-    died = subprocess.run(call, cwd=ROOT, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
-    assert died.returncode == -signal.SIGKILL, died.stderr[-2000:]
-    assert not (killed / "states.pth").exists()
-    heard: list[int] = []
-    convert(tmp_path / "src", killed, to, progress=lambda done, total, part: part == "read" and heard.append(done))
-    assert heard == [3, 4]
-    convert(tmp_path / "src", tmp_path / "whole", to)
-    if to == "dino_wm":
-        assert contents(killed) == contents(tmp_path / "whole")
-    assert set(contents(killed)) == set(contents(tmp_path / "whole"))
-    same_numbers(opened(killed), opened(tmp_path / "whole"))
-
-
-@pytest.mark.ray
-@pytest.mark.slow
-def test_actors_write_the_same_bytes(tmp_path: Path, ray_cluster: Any) -> None:
-    write_layout("point_maze", tmp_path / "src")
-    convert(tmp_path / "src", tmp_path / "one", "dino_wm")
-    convert(tmp_path / "src", tmp_path / "two", "dino_wm", actors=2)
-    assert contents(tmp_path / "one") == contents(tmp_path / "two")
-    message = user_error(lambda: convert(tmp_path / "src", tmp_path / "three", "dino_wm", actors=5))
-    assert "--actors: 5, but there are 4 CPUs" in message
-
-
-def test_the_command(tmp_path: Path) -> None:
-    write_layout("point_maze", tmp_path / "src")
-    words = [
-        "data",
-        "convert",
-        str(tmp_path / "src"),
-        str(tmp_path / "out"),
-        "episodes=2",
-        "--to",
-        "dino_wm",
-        "--size",
-        "96",
-    ]
-    result = CliRunner().invoke(app, [*words, "--actors", "0"])
-    assert result.exit_code == 0, result.output
-    assert "has no place for" in result.output
-    assert f"{tmp_path / 'out'}: written" in result.output
-    assert len(opened(tmp_path / "out")) == 2
-    assert "complete already" in CliRunner().invoke(app, [*words, "--actors", "0"]).output

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import assert_never
 
 from wm.config.data import (
     DataConfig,
+    DinoWmLayout,
     DinoWmSourceConfig,
     LerobotSourceConfig,
     PrecomputedSourceConfig,
@@ -24,6 +25,7 @@ from wm.data.clip_reader import ClipReader
 from wm.data.labels import LabelGroups, label_groups
 from wm.data.normalization import DataStatistics, data_statistics
 from wm.data.sources.deformable import DeformableSource
+from wm.data.sources.file_source import FileSource
 from wm.data.sources.franka import FrankaSource
 from wm.data.sources.lerobot import LerobotSource
 from wm.data.sources.point_maze import PointMazeSource
@@ -34,12 +36,21 @@ from wm.data.sources.robomimic_hdf5 import RobomimicHdf5Source
 from wm.data.sources.wall_single import WallSingleSource
 from wm.data.token_files import TokenFiles
 
+_LAYOUTS: Mapping[DinoWmLayout, Callable[[DinoWmSourceConfig, str, Path], FileSource]] = {
+    "wall_single": WallSingleSource,
+    "point_maze": PointMazeSource,
+    "pusht_noise": PushTNoiseSource,
+    "deformable": DeformableSource,
+    "robomimic": RobomimicSource,
+    "franka": FrankaSource,
+}
 
-def open_source(config: SourceConfig, name: str, folder: Path) -> Source:
+
+def open_source(config: SourceConfig, name: str, folder: Path) -> FileSource:
     """The data set in a folder. Raises UserError when it is not what the config says."""
     match config:
         case DinoWmSourceConfig():
-            return _open_layout(config, name, folder)
+            return _LAYOUTS[config.layout](config, name, folder)
         case PrecomputedSourceConfig():
             return PrecomputedSource(config, name, folder)
         case RobomimicSourceConfig():
@@ -48,24 +59,6 @@ def open_source(config: SourceConfig, name: str, folder: Path) -> Source:
             return LerobotSource(config, name, folder)
         case _:
             assert_never(config)
-
-
-def _open_layout(config: DinoWmSourceConfig, name: str, folder: Path) -> Source:
-    match config.layout:
-        case "wall_single":
-            return WallSingleSource(config, name, folder)
-        case "point_maze":
-            return PointMazeSource(config, name, folder)
-        case "pusht_noise":
-            return PushTNoiseSource(config, name, folder)
-        case "deformable":
-            return DeformableSource(config, name, folder)
-        case "robomimic":
-            return RobomimicSource(config, name, folder)
-        case "franka":
-            return FrankaSource(config, name, folder)
-        case _:
-            assert_never(config.layout)
 
 
 class Dataset:

@@ -8,8 +8,9 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from wm.contracts import Episode, Source
+from wm.contracts import Episode
 from wm.data.sources.deformable import DeformableSource
+from wm.data.sources.file_source import FileSource
 from wm.data.sources.robosuite_states import DemoStates
 from wm.data.writers.deformable import PARTICLE_SIZE
 from wm.types import RecordedEpisode
@@ -42,7 +43,7 @@ class SourceEpisodes:
 
     def __init__(
         self,
-        sources: Sequence[Source],
+        sources: Sequence[FileSource],
         cameras: Sequence[str],
         size: int | None,
         task: str | None = None,
@@ -75,7 +76,7 @@ class SourceEpisodes:
             flat_states=None if self.states is None else self.states.states(index),
             model_file=None if self.states is None else self.states.model_file(index),
             particles=state.reshape(len(state), -1, PARTICLE_SIZE) if is_deformable else None,
-            task=self.task or getattr(first, "task", None),
+            task=self.task or first.task,
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from wm.config.data import DinoWmSourceConfig
 from wm.config.errors import UserError
+from wm.data.sources.file_source import FileSource, Kind
 from wm.data.sources.tensor_file import load_tensor
 from wm.data.sources.video_file import VideoFile
 
@@ -40,42 +41,7 @@ class Recording:
     tags: Sequence[Mapping[str, float]] = field(default_factory=tuple)
 
 
-class ArrayEpisode:
-    """One episode; its frames are read when they are asked for."""
-
-    def __init__(self, source: ArraySource, index: int) -> None:
-        self._source = source
-        self.index = index
-        self.source = source.name
-        self.id = f"{source.name}/{index:03d}"
-        self.length = source.lengths[index]
-        self.fps = source.fps
-        self.tags: Mapping[str, float] = source.recording.tags[index] if source.recording.tags else {}
-
-    @property
-    def actions(self) -> np.ndarray | None:
-        return self._rows(self._source.recording.actions)
-
-    @property
-    def state(self) -> np.ndarray | None:
-        return self._rows(self._source.recording.states)
-
-    @property
-    def proprio(self) -> np.ndarray | None:
-        return self._rows(self._source.recording.proprio)
-
-    def frames(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
-        """uint8 (n, H, W, 3), RGB. Raises UserError naming the file when it cannot be read, IndexError beyond the end."""
-        rows = np.asarray(indices, np.int64).reshape(-1)
-        if rows.size and not 0 <= rows.min() <= rows.max() < self.length:
-            raise IndexError(f"frames {rows.min()}..{rows.max()} of {self.length} in {self.id}")
-        return self._source.read_frames(self._source.recording.files[self.index], rows, self.length)
-
-    def _rows(self, values: Vectors) -> np.ndarray | None:
-        return values[self.index][: self.length] if self._source.labelled else None
-
-
-class ArraySource(ABC):
+class ArraySource(FileSource):
     """A folder in one of the layouts.
 
     Args:
@@ -85,17 +51,13 @@ class ArraySource(ABC):
         UserError: a file of frames is missing.
     """
 
-    fps: float
-    action_names: tuple[str, ...]
-    proprio_names: tuple[str, ...]
-    state_names: tuple[str, ...]
-
     def __init__(self, config: DinoWmSourceConfig, name: str, folder: Path, recording: Recording) -> None:
         self.name = name
         self.folder = folder
         self.labelled = config.labels == "all"
         self.recording = recording
         self.lengths: Sequence[int] = recording.lengths
+        self.tags: Sequence[Mapping[str, float]] = recording.tags or [{}] * len(recording.lengths)
         absent = next((file for file in recording.files if not file.is_file()), None)
         if absent is not None:
             raise UserError(f"{absent}: missing, but {folder} has states of {len(self)} episodes")
@@ -105,14 +67,16 @@ class ArraySource(ABC):
     def read_frames(self, file: Path, indices: np.ndarray, length: int) -> np.ndarray:
         """uint8 (n, H, W, 3) of some frames of an episode of `length` steps, RGB."""
 
-    def __len__(self) -> int:
-        return len(self.lengths)
+    def label(self, index: int) -> str:
+        return f"{index:03d}"
 
-    def episode(self, index: int) -> ArrayEpisode:
-        """The episode at `index`, opened lazily. Raises IndexError beyond the last."""
-        if not 0 <= index < len(self):
-            raise IndexError(f"episode {index} of {len(self)}")
-        return ArrayEpisode(self, index)
+    def vector(self, kind: Kind, index: int) -> np.ndarray:
+        recording = self.recording
+        values = {"action": recording.actions, "proprio": recording.proprio, "state": recording.states}[kind]
+        return values[index][: self.lengths[index]]
+
+    def frames(self, index: int, rows: np.ndarray) -> np.ndarray:
+        return self.read_frames(self.recording.files[index], rows, self.lengths[index])
 
     def _fingerprint(self, config: DinoWmSourceConfig) -> str:
         """sha256 of the numbers and of every frame file's name and size."""

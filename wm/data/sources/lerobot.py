@@ -17,6 +17,7 @@ import pyarrow as pa
 from wm.config.data import LerobotSourceConfig
 from wm.config.errors import UserError, nearest
 from wm.data.sources.columns import parse_columns
+from wm.data.sources.file_source import FileSource, Kind
 from wm.data.sources.lerobot_hub import Hub
 from wm.data.sources.lerobot_layout import LerobotLayout, Place, read_table
 from wm.data.sources.video_file import VideoFile
@@ -29,41 +30,7 @@ TAGS = {"workspace_id": "workspace_id", "next.success": "success"}  # column -> 
 TOLERANCE_S = 1e-3  # timestamps are float32: at an hour they are exact to 0.2 ms
 
 
-class LerobotEpisode:
-    """One episode; frames are decoded from its part of a video."""
-
-    def __init__(self, source: LerobotSource, index: int) -> None:
-        self._source = source
-        self.index = index
-        self.source = source.name
-        self.id = f"{source.name}/{source.places[index].number:06d}"
-        self.length = source.lengths[index]
-        self.fps = source.fps
-        self.tags: Mapping[str, float] = source.tags[index]
-
-    @property
-    def actions(self) -> np.ndarray | None:
-        return self._source.vector("action", self.index)
-
-    @property
-    def proprio(self) -> np.ndarray | None:
-        return self._source.vector("proprio", self.index)
-
-    @property
-    def state(self) -> np.ndarray | None:
-        return self._source.vector("state", self.index)
-
-    @property
-    def task(self) -> str:
-        """What is to be done, in words."""
-        return self._source.tasks[int(self.tags["task"])]
-
-    def frames(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
-        """uint8 (n, H, W, 3). Raises IndexError beyond the end, UserError for a video that does not fit the episode."""
-        return self._source.video(self.index).frames(indices)
-
-
-class LerobotSource:
+class LerobotSource(FileSource):
     """A data set. Raises UserError for another layout, missing files, NaN, and timestamps that are not frame / fps."""
 
     def __init__(self, config: LerobotSourceConfig, name: str, folder: Path) -> None:
@@ -82,7 +49,7 @@ class LerobotSource:
         keys = _keys(config, layout, name)
         rows = _Rows(folder, self.places, keys, [tag for tag in TAGS if tag in layout.features])
         rows.check_times(self.fps)
-        self.tags: list[dict[str, float]] = rows.tags(self.tasks)
+        self.tags: Sequence[Mapping[str, float]] = rows.tags(self.tasks)
         self._vectors = {key: rows.vectors(key, columns) for key, columns in keys.items()}
         self.action_names, self.proprio_names, self.state_names = (
             tuple(name for key, taken in keys[kind] for name in _names(layout.features, key)[taken])
@@ -103,19 +70,18 @@ class LerobotSource:
         """Its name."""
         return _short(self.camera_key)
 
-    def __len__(self) -> int:
-        return len(self.lengths)
+    def label(self, index: int) -> str:
+        return f"{self.places[index].number:06d}"
 
-    def episode(self, index: int) -> LerobotEpisode:
-        """Raises IndexError beyond the last."""
-        if not 0 <= index < len(self):
-            raise IndexError(f"episode {index} of {len(self)}")
-        return LerobotEpisode(self, index)
+    def task(self, index: int) -> str:
+        return self.tasks[int(self.tags[index]["task"])]
 
-    def vector(self, key: str, index: int) -> np.ndarray | None:
-        """(length, size) float32 of an episode, or None where the files have none or the labels are hidden."""
-        values = self._vectors[key]
-        return values[index] if self.labelled and values else None
+    def vector(self, kind: Kind, index: int) -> np.ndarray | None:
+        values = self._vectors[kind]
+        return values[index] if values else None
+
+    def frames(self, index: int, rows: np.ndarray) -> np.ndarray:
+        return self.video(index).frames(rows)
 
     def video(self, index: int) -> VideoFile:
         """The part of a video that is this episode's. Raises UserError when it has other frames than the episode."""

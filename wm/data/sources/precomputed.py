@@ -16,46 +16,17 @@ import numpy as np
 
 from wm.config.data import PrecomputedSourceConfig
 from wm.config.errors import UserError
+from wm.data.sources.file_source import FileSource, Kind
 
 ARCHIVE = "features.npz"
-VECTORS = {"actions": "action", "proprio": "proprio", "states": "state"}  # file -> config's `{}_names`
+FILES: Mapping[Kind, str] = {"action": "actions", "proprio": "proprio", "state": "states"}
 FPS = 10.0  # nothing records it; only videos would use it
 
 
-class PrecomputedEpisode:
-    """One episode of features. It has no frames."""
-
-    def __init__(self, source: PrecomputedSource, index: int) -> None:
-        self._source = source
-        self.index = index
-        self.source = source.name
-        self.id = f"{source.name}/{index:03d}"
-        self.length = source.lengths[index]
-        self.fps = FPS
-        self.tags: Mapping[str, float] = {}
-
-    @property
-    def actions(self) -> np.ndarray | None:
-        return self._source.vector("actions", self.index)
-
-    @property
-    def proprio(self) -> np.ndarray | None:
-        return self._source.vector("proprio", self.index)
-
-    @property
-    def state(self) -> np.ndarray | None:
-        return self._source.vector("states", self.index)
-
-    def frames(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
-        """Raises UserError: features cannot be turned back into pixels."""
-        raise UserError(
-            f"data.sources.{self.source}: holds features, no frames: planning in a world, rollout strips and contact sheets "
-            "need a source with pixels"
-        )
-
-
-class PrecomputedSource:
+class PrecomputedSource(FileSource):
     """Episodes and, in place of a token store, their tokens. Raises UserError for a bad folder."""
+
+    fps = FPS
 
     def __init__(self, config: PrecomputedSourceConfig, name: str, folder: Path) -> None:
         self.name = name
@@ -73,23 +44,26 @@ class PrecomputedSource:
         self.labelled = config.labels == "all"
         count = min(config.episodes or len(features), len(features))
         self.lengths: Sequence[int] = self._lengths(count)
-        names = {key: self._names(key, getattr(config, f"{field}_names")) for key, field in VECTORS.items()}
-        self.action_names, self.proprio_names, self.state_names = names["actions"], names["proprio"], names["states"]
+        self.tags: Sequence[Mapping[str, float]] = [{}] * count
+        self.action_names = self._names("action", config.action_names)
+        self.proprio_names = self._names("proprio", config.proprio_names)
+        self.state_names = self._names("state", config.state_names)
         self.fingerprint: str = self._fingerprint()
-
-    def __len__(self) -> int:
-        return len(self.lengths)
 
     @property
     def token_shape(self) -> tuple[int, int]:
         """(P, D) of a frame."""
         return self.features.shape[2], self.features.shape[3]
 
-    def episode(self, index: int) -> PrecomputedEpisode:
-        """Raises IndexError beyond the last."""
-        if not 0 <= index < len(self):
-            raise IndexError(f"episode {index} of {len(self)}")
-        return PrecomputedEpisode(self, index)
+    def label(self, index: int) -> str:
+        return f"{index:03d}"
+
+    def frames(self, index: int, rows: np.ndarray) -> np.ndarray:
+        """Raises UserError: features cannot be turned back into pixels."""
+        raise UserError(
+            f"data.sources.{self.name}: holds features, no frames: planning in a world, rollout strips and contact sheets "
+            "need a source with pixels"
+        )
 
     def read(self, episode: int, indices: np.ndarray) -> np.ndarray:
         """Tokens (n, P, D) float16 of some frames of an episode, as a token store gives them."""
@@ -100,11 +74,10 @@ class PrecomputedSource:
             raise UserError(f"{self.folder}: features of episode {episode} hold NaN or infinity")
         return tokens.astype(np.float16)
 
-    def vector(self, key: str, episode: int) -> np.ndarray | None:
-        """(length, size) float32 of one episode, or None where the files have none or the labels are hidden."""
-        if not self.labelled or key not in self._arrays:
+    def vector(self, kind: Kind, index: int) -> np.ndarray | None:
+        if FILES[kind] not in self._arrays:
             return None
-        return np.asarray(self._arrays[key][episode, : self.lengths[episode]], np.float32)
+        return np.asarray(self._arrays[FILES[kind]][index, : self.lengths[index]], np.float32)
 
     def _lengths(self, count: int) -> list[int]:
         longest = self.features.shape[1]
@@ -115,8 +88,8 @@ class PrecomputedSource:
             raise UserError(f"{self.folder}: lengths must be ({len(self.features)},) within 1..{longest}")
         return [int(length) for length in given[:count]]
 
-    def _names(self, key: str, given: tuple[str, ...]) -> tuple[str, ...]:
-        path = f"data.sources.{self.name}.{VECTORS[key]}_names"
+    def _names(self, kind: Kind, given: tuple[str, ...]) -> tuple[str, ...]:
+        key, path = FILES[kind], f"data.sources.{self.name}.{kind}_names"
         if key not in self._arrays:
             if given:
                 raise UserError(f"{path}: given, but {self.folder} has no {key}")
@@ -132,13 +105,13 @@ class PrecomputedSource:
         size = values.shape[2]
         if given and len(given) != size:
             raise UserError(f"{path}: {len(given)} names for the {size} columns of {key}")
-        return given or tuple(f"{VECTORS[key]}_{column}" for column in range(size))
+        return given or tuple(f"{kind}_{column}" for column in range(size))
 
     def _fingerprint(self) -> str:
         """Of names, lengths and vectors whole, and of the features of each episode's first and last frame: files may be large."""
         names = (self.action_names, self.proprio_names, self.state_names)
         digest = hashlib.sha256(f"{self.token_shape}/{self.lengths}/{self.labelled}/{names}".encode())
-        for key in VECTORS:
+        for key in FILES.values():
             if key in self._arrays:
                 digest.update(np.ascontiguousarray(self._arrays[key][: len(self)]).tobytes())
         for episode, length in enumerate(self.lengths):
@@ -150,7 +123,7 @@ def _read(folder: Path) -> dict[str, np.ndarray]:
     """Every array that is there. Raises UserError when features are not, or a file is damaged."""
     if not folder.is_dir():
         raise UserError(f"{folder}: no such data folder")
-    keys = ("features", *VECTORS, "lengths")
+    keys = ("features", *FILES.values(), "lengths")
     archive = folder / ARCHIVE
     try:
         if archive.is_file():

@@ -27,6 +27,7 @@ import numpy as np
 from wm.config.data import RobomimicSourceConfig
 from wm.config.errors import UserError, nearest
 from wm.data.sources.columns import parse_columns
+from wm.data.sources.file_source import FileSource, Kind
 
 SUFFIXES = (".hdf5", ".h5")
 MAIN_CAMERA = "agentview"
@@ -39,36 +40,7 @@ OSC_ACTIONS = ("dx", "dy", "dz", "drx", "dry", "drz", "gripper")
 CONTROL_HZ = 20.0  # robosuite's default, where the file tells none
 
 
-class RobomimicHdf5Episode:
-    """One demonstration; frames are read from the open file of the process."""
-
-    def __init__(self, source: RobomimicHdf5Source, index: int) -> None:
-        self._source = source
-        self.index = index
-        self.source = source.name
-        self.id = f"{source.name}/{source.demos[index]}"
-        self.length = source.lengths[index]
-        self.fps = source.fps
-        self.tags: Mapping[str, float] = source.tags[index]
-
-    @property
-    def actions(self) -> np.ndarray | None:
-        return self._source.vector("action", self.index)
-
-    @property
-    def proprio(self) -> np.ndarray | None:
-        return self._source.vector("proprio", self.index)
-
-    @property
-    def state(self) -> np.ndarray | None:
-        return self._source.vector("state", self.index)
-
-    def frames(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
-        """uint8 (n, H, W, 3). Raises IndexError beyond the end, UserError where the file cannot be read."""
-        return self._source.frames(self.index, np.asarray(indices, np.int64).reshape(-1))
-
-
-class RobomimicHdf5Source:
+class RobomimicHdf5Source(FileSource):
     """A file, or a folder with one. Raises UserError for another layout, demonstrations without pictures, and NaN.
 
     Actions, proprio and state are read at once, frames from a handle that each process opens for itself.
@@ -80,9 +52,7 @@ class RobomimicHdf5Source:
         self.labelled = config.labels == "all"
         with readable(self.path):
             file = hdf5_handle(self.path)
-            data = file.get("data")
-            if not isinstance(data, h5py.Group):
-                raise UserError(f"{self.path}: no group 'data': not a robomimic or robosuite file")
+            data = data_group(file, self.path)
             self.demos = chosen_demos(config, name, self.path, file, data)
             info = env_info(data, self.path)
             self.fps: float = float(info.get("control_freq", CONTROL_HZ))
@@ -92,7 +62,7 @@ class RobomimicHdf5Source:
             keys = self._keys(config, first["obs"], str(info.get("env_name", "")))
             self._vectors = self._read(data, keys)
             self.lengths: Sequence[int] = [len(values) for values in self._vectors["action"]]
-            self.tags: list[dict[str, float]] = demo_tags(file, data, self.demos)
+            self.tags: Sequence[Mapping[str, float]] = demo_tags(file, data, self.demos)
             self.action_names: tuple[str, ...] = action_names_of(info, self._vectors["action"][0].shape[1])
             self.proprio_names: tuple[str, ...] = _names(keys["proprio"], first["obs"], info)
             self.state_names: tuple[str, ...] = _names(keys["state"], first["obs"], info)
@@ -104,31 +74,19 @@ class RobomimicHdf5Source:
         """Its name."""
         return self.camera_key.removesuffix("_image")
 
-    def __len__(self) -> int:
-        return len(self.lengths)
+    def label(self, index: int) -> str:
+        return self.demos[index]
 
-    def episode(self, index: int) -> RobomimicHdf5Episode:
-        """Raises IndexError beyond the last."""
-        if not 0 <= index < len(self):
-            raise IndexError(f"episode {index} of {len(self)}")
-        return RobomimicHdf5Episode(self, index)
-
-    def vector(self, key: str, index: int) -> np.ndarray | None:
-        """(length, size) float32 of a demonstration, or None where the file has none or the labels are hidden."""
-        values = self._vectors[key]
-        return values[index] if self.labelled and values else None
+    def vector(self, kind: Kind, index: int) -> np.ndarray | None:
+        values = self._vectors[kind]
+        return values[index] if values else None
 
     def frames(self, index: int, rows: np.ndarray) -> np.ndarray:
-        """uint8 (n, H, W, 3) of one demonstration."""
-        if rows.size and not 0 <= rows.min() <= rows.max() < self.lengths[index]:
-            raise IndexError(f"frames {rows.min()}..{rows.max()} of {self.lengths[index]} in {self.demos[index]}")
         with readable(self.path):
             pictures: Any = hdf5_handle(self.path)[f"data/{self.demos[index]}/obs/{self.camera_key}"]
             wanted, places = np.unique(rows, return_inverse=True)
             found = np.empty((len(wanted), *pictures.shape[1:]), np.uint8)
-            for number, row in enumerate(
-                wanted
-            ):  # one by one: a list of rows is slower to h5py than a chunk is to read
+            for number, row in enumerate(wanted):  # h5py takes longer over a list of rows than to read a chunk
                 pictures.read_direct(found, np.s_[row], np.s_[number])
         return found[places]
 
@@ -201,6 +159,7 @@ class RobomimicHdf5Source:
 
 
 def hdf5_file(path: Path) -> Path:
+    """The file itself, or the only one of a folder. Raises UserError."""
     if path.is_file():
         return path
     found = sorted(file for file in path.glob("*") if file.suffix in SUFFIXES) if path.is_dir() else []
@@ -215,6 +174,14 @@ def hdf5_handle(path: Path) -> h5py.File:
     """This process's own handle; a forked worker, or a file that was replaced, gets a new one."""
     facts = path.stat()
     return _opened(path, facts.st_size, facts.st_mtime_ns, os.getpid())
+
+
+def data_group(file: h5py.File, path: Path) -> Any:
+    """What holds the demonstrations. Raises UserError for another kind of file."""
+    data = file.get("data")
+    if not isinstance(data, h5py.Group):
+        raise UserError(f"{path}: no group 'data': not a robomimic or robosuite file")
+    return data
 
 
 def chosen_demos(config: RobomimicSourceConfig, name: str, path: Path, file: h5py.File, data: Any) -> list[str]:
@@ -333,6 +300,7 @@ def env_info(data: Any, path: Path) -> dict[str, Any]:
 
 
 def action_names_of(info: Mapping[str, Any], size: int) -> tuple[str, ...]:
+    """Of the controller's actions where the file tells a known one, else numbered from 1."""
     if size == len(OSC_ACTIONS) and "OSC_POSE" in json.dumps(info.get("controller_configs")):
         return OSC_ACTIONS
     return tuple(f"action_{column + 1}" for column in range(size))

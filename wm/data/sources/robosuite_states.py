@@ -15,7 +15,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import h5py
 import numpy as np
 
 from wm.config.data import RobomimicSourceConfig
@@ -24,6 +23,7 @@ from wm.data.sources.robomimic_hdf5 import (
     CONTROL_HZ,
     action_names_of,
     chosen_demos,
+    data_group,
     demo_tags,
     env_info,
     has_pictures,
@@ -45,9 +45,7 @@ class DemoStates:
         self.path = hdf5_file(folder)
         with readable(self.path):
             file = hdf5_handle(self.path)
-            data = file.get("data")
-            if not isinstance(data, h5py.Group):
-                raise UserError(f"{self.path}: no group 'data': not a robomimic or robosuite file")
+            data = data_group(file, self.path)
             self.demos = chosen_demos(config, name, self.path, file, data)
             self.env_info: dict[str, Any] = env_info(data, self.path)
             self.env_info["env_name"] = self.env_info["env_name"] or str(data.attrs.get("env", ""))

@@ -8,29 +8,22 @@ Source: gaoyuezhou/dino_wm 0a9492f, datasets/deformable_env_dset.py (facts: WORL
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
 from wm.config.errors import UserError
-from wm.data.writers.writer import DatasetFacts, need_one_length, need_sizes, save_tensor, stacked
+from wm.data.writers.writer import FolderWriter, need_one_length, need_sizes, save_tensor, stacked
 from wm.types import RecordedEpisode
 
 PARTICLE_SIZE = 4
 INVERSE_MASS = 1.0  # of every particle; the simulator here has bodies, and the layout wants a number
 
 
-class DeformableWriter:
+class DeformableWriter(FolderWriter):
     """Particles are the world's own, or its state read as x, y, z of one after another."""
 
-    marker = "states.pth"
     lacks = "deformable has no place for: velocities, success, goal (inverse masses are all 1)"
-    keeps_frames = False
     bytes_per_value = 4
-
-    def __init__(self, folder: Path, facts: DatasetFacts) -> None:
-        self.folder = folder
-        self.facts = facts
 
     def check(self) -> None:
         """Raises UserError for actions that are no pushes."""

@@ -12,12 +12,11 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from wm.data.writers.writer import DatasetFacts, need_even_sides
+from wm.data.writers.writer import FolderWriter, need_even_sides
 from wm.types import RecordedEpisode
 
 MAIN_CAMERA = "main"
@@ -25,7 +24,7 @@ VIDEO_CODEC = "h264"  # read by every decoder; hevc is not
 LEAST_SIDE = 64  # pixels; encoders refuse much smaller pictures
 
 
-class LerobotWriter:
+class LerobotWriter(FolderWriter):
     """Videos of synchronous cameras, proprio as observation.state, the world's state as observation.environment_state, raw
     actions, whether the task is done (next.success), a workspace number in every frame, and the task in words; each only
     where there is such.
@@ -35,10 +34,6 @@ class LerobotWriter:
     lacks = "lerobot has no place for: layout, goal, exact frames (its videos are lossy)"
     keeps_frames = True
     bytes_per_value = 2  # in the staged episodes, and as pictures while a video is made of them
-
-    def __init__(self, folder: Path, facts: DatasetFacts) -> None:
-        self.folder = folder
-        self.facts = facts
 
     def check(self) -> None:
         """Raises UserError for a frame that a video cannot hold."""

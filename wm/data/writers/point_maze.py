@@ -8,25 +8,17 @@ Source: gaoyuezhou/dino_wm 0a9492f, datasets/point_maze_dset.py (facts: WORLDS s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 
-from wm.data.writers.writer import DatasetFacts, need_sizes, save_tensor, stacked
+from wm.data.writers.writer import FolderWriter, need_sizes, save_tensor, stacked
 from wm.types import RecordedEpisode
 
 
-class PointMazeWriter:
+class PointMazeWriter(FolderWriter):
     """Frames channel-last, actions unscaled."""
 
-    marker = "states.pth"
     lacks = "point_maze has no place for: the maze's layout, success, goal"
-    keeps_frames = False
-    bytes_per_value = 1
-
-    def __init__(self, folder: Path, facts: DatasetFacts) -> None:
-        self.folder = folder
-        self.facts = facts
 
     def check(self) -> None:
         """Raises UserError for other vectors than the maze's."""

@@ -16,6 +16,7 @@ import numpy as np
 from wm.data.sources.pusht_noise import ACTION_SCALE, SHAPES
 from wm.data.writers.writer import (
     DatasetFacts,
+    FolderWriter,
     need_even_sides,
     need_sizes,
     save_pickle,
@@ -28,7 +29,7 @@ from wm.types import RecordedEpisode
 VAL_FRACTION = 0.1
 
 
-class PushTWriter:
+class PushTWriter(FolderWriter):
     """The last tenth of the episodes is `val`, where nobody said another number.
 
     Absolute actions are the agent's place plus 100 times the relative ones.
@@ -36,12 +37,9 @@ class PushTWriter:
 
     marker = "train/states.pth"
     lacks = "pusht_noise has no place for: success, goal, exact frames (its videos are lossy)"
-    keeps_frames = False
-    bytes_per_value = 1
 
     def __init__(self, folder: Path, facts: DatasetFacts) -> None:
-        self.folder = folder
-        self.facts = facts
+        super().__init__(folder, facts)
         self.num_val = facts.num_val or max(1, round(VAL_FRACTION * facts.episodes))
 
     def check(self) -> None:

@@ -11,28 +11,27 @@ proprios.pth, and readers take the state. Source: MinghaoFu/dino_wm, datasets/ro
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
 from wm.config.errors import UserError
 from wm.data.atomic import write_json
 from wm.data.sources.robomimic import NAMES
-from wm.data.writers.writer import DatasetFacts, need_even_sides, save_pickle, save_tensor, save_video, stacked
+from wm.data.writers.writer import (
+    FolderWriter,
+    need_even_sides,
+    save_pickle,
+    save_tensor,
+    save_video,
+    stacked,
+)
 from wm.types import RecordedEpisode
 
 
-class RobomimicWriter:
+class RobomimicWriter(FolderWriter):
     """Actions and vectors as they are, frames as videos."""
 
-    marker = "states.pth"
     lacks = "robomimic's converted layout has no place for: success, goal, exact frames (its videos are lossy)"
-    keeps_frames = False
-    bytes_per_value = 1
-
-    def __init__(self, folder: Path, facts: DatasetFacts) -> None:
-        self.folder = folder
-        self.facts = facts
 
     def check(self) -> None:
         """Raises UserError without actions, without both state and proprio, and for frames that no video can hold."""

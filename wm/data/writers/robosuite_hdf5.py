@@ -13,14 +13,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 
 import h5py
 import numpy as np
 
 from wm.config.errors import UserError
 from wm.data.atomic import atomic_file
-from wm.data.writers.writer import DatasetFacts
+from wm.data.writers.writer import FolderWriter
 from wm.types import RecordedEpisode
 
 NUM_JOINTS, NUM_FINGERS = 7, 2
@@ -31,17 +30,13 @@ MAIN_CAMERA = "agentview"
 ROBOSUITE, GYM = 1, 2  # robomimic's numbers for kinds of environments
 
 
-class RobosuiteWriter:
+class RobosuiteWriter(FolderWriter):
     """One file, demo.hdf5."""
 
     marker = "demo.hdf5"
     lacks = "robosuite's HDF5 has no place for: layout, goal"
     keeps_frames = True
     bytes_per_value = 2  # in the staged episodes, and in the file
-
-    def __init__(self, folder: Path, facts: DatasetFacts) -> None:
-        self.folder = folder
-        self.facts = facts
 
     def check(self) -> None:
         """Raises UserError for a world that does not tell its simulator's states."""

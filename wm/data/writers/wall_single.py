@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
 from wm.config.errors import UserError
 from wm.data.sources.wall_single import WallSingleWriter
-from wm.data.writers.writer import DatasetFacts, need_one_length, need_sizes, stacked
+from wm.data.writers.writer import FolderWriter, need_one_length, need_sizes, stacked
 from wm.types import RecordedEpisode
 
 
-class WallWriter:
+class WallWriter(FolderWriter):
     """states, actions (N, T, 2), door and wall locations, obses/episode_%03d.pth (T, 3, H, W) uint8."""
 
-    marker = "states.pth"
     lacks = "wall_single has no place for: frame rate, success, goal"
-    keeps_frames = False
-    bytes_per_value = 1
-
-    def __init__(self, folder: Path, facts: DatasetFacts) -> None:
-        self.folder = folder
-        self.facts = facts
 
     def check(self) -> None:
         """Raises UserError for anything but a dot with two actions."""

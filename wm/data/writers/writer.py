@@ -88,6 +88,18 @@ class Writer(Protocol):
         ...
 
 
+class FolderWriter:
+    """What most layouts have: arrays that are written last, frames at once, a byte a value."""
+
+    marker = "states.pth"
+    keeps_frames = False
+    bytes_per_value = 1
+
+    def __init__(self, folder: Path, facts: DatasetFacts) -> None:
+        self.folder = folder
+        self.facts = facts
+
+
 def need_sizes(layout: str, facts: DatasetFacts, *, actions: int, states: int | None = None) -> None:
     """Raises UserError when a world's vectors are not those of a layout."""
     found = (len(facts.action_names), len(facts.state_names))
