@@ -49,7 +49,7 @@ def inspect_data(
     found = detect(path)
     settings = {**found, **dict(map(parse_override, overrides))}
     config = config_of(source_kinds(), str(settings.pop("kind")), settings, "source", "kind: unknown source")
-    source = open_source(config, path.stem, path)
+    source = open_source(config, path.stem, path, max_faulty=1)
     has_frames = not isinstance(source, PrecomputedSource)
     report = check_source(source, every_frame=every_frame, has_frames=has_frames, progress=progress)
     lengths = source.lengths
@@ -83,8 +83,9 @@ def tokenize_folder(path: Path, overrides: Sequence[str], narrator: Narrator) ->
     config = resolve(layers)
     root = storage_root(config.storage.root)
     encoder = build_encoder(config.encoder)
-    store = build_dataset(config, root, encoder.fingerprint).stores["data"]
-    missing = store.missing()
+    dataset = build_dataset(config, root, encoder.fingerprint)
+    store, faulty = dataset.stores["data"], {each.episode for each in dataset.faulty}
+    missing = [index for index in store.missing() if index not in faulty]
     with narrator.step(
         f"Encode {path} with {config.encoder.kind} ({encoder.dim} channels, {encoder.grid} patches)", "episodes"
     ) as stage:

@@ -46,7 +46,7 @@ def _pass(run: Run) -> list[str]:
     inputs = RunInputs(config, run.inputs.root, run.inputs.encoder)
     training = inputs.training(NullReporter(), inputs.local_batches, keep_checkpoints=False)
     training.run()
-    warnings = [*config_warnings(training.model), *inputs.dataset.labels.notes]
+    warnings = [*config_warnings(training.model), *inputs.dataset.notes]
     if not config.evaluate.grid.goal_horizons:
         return warnings
     model = training.model.eval().requires_grad_(False)

@@ -23,6 +23,7 @@ from wm.evaluation.problems import load_problems
 from wm.evaluation.retrieval import imagined_strip
 from wm.training.checkpoint import find_checkpoint
 
+FAULTY = "faulty_episodes.json"
 _BANK_CLIPS = 256
 
 
@@ -72,6 +73,10 @@ class Recorder:
                 file = Path(folder) / CONFIG
                 file.write_text(json.dumps(config, indent=1), encoding="utf-8")
                 log.artifact(file)
+            faulty = run.inputs.dataset.faulty
+            if faulty:
+                log.text(FAULTY, json.dumps([each._asdict() for each in faulty], indent=1))
+                log.tag(**{"wm.faulty_episodes": str(len(faulty))})
         return self._children[id(run)]
 
     def rows(self, run: Run, rows: Iterable[Mapping[str, Any]]) -> None:

@@ -159,6 +159,8 @@ class DataConfig(Config):
         val_fraction: share of each source's episodes held out (SCIENCE: 90/10).
         split_seed: of the torch generator that draws the split.
         held_out_last: hold out each source's last so many episodes instead, where a published split says so; None draws them.
+        max_faulty: share of each source's episodes that may be left out because they cannot be used: a frame file that is missing
+            or cut short, NaN, timestamps of another rate. They are listed; beyond it the run stops. 0 stops at the first.
         tokens: `store` encodes every frame once and keeps the patch tokens; `online` encodes in the worker at every step.
     """
 
@@ -169,6 +171,7 @@ class DataConfig(Config):
     val_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
     split_seed: NonNegativeInt = 42
     held_out_last: PositiveInt | None = None
+    max_faulty: Annotated[float, Field(ge=0, lt=1)] = 0
     tokens: Literal["store", "online"] = "store"
 
     @model_validator(mode="after")

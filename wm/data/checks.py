@@ -12,6 +12,7 @@ import numpy as np
 
 from wm.config.errors import UserError
 from wm.contracts import Episode, Source
+from wm.data.sources.file_source import FileSource
 
 FRAMES_AT_ONCE = 64
 DARK = 2  # mean of a frame below which it is black
@@ -53,7 +54,7 @@ class Report:
 
 
 def check_source(
-    source: Source,
+    source: FileSource,
     *,
     every_frame: bool,
     has_frames: bool = True,
@@ -70,6 +71,9 @@ def check_source(
     seen: dict[str, str] = {}
     for index in range(len(source)):
         episode = source.episode(index)
+        if index in source.faults:
+            report.findings.append(Finding(episode.id, source.faults[index], True))
+            continue
         content = hashlib.sha256(str(episode.length).encode())
         known = _check_vectors(episode, source, report, rows, content)
         if has_frames:

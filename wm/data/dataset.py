@@ -22,6 +22,7 @@ from wm.config.mixture import LABELLED, UNLABELLED
 from wm.contracts import Source, TokenStore
 from wm.data.clip_index import ClipIndex, split_episodes, split_last
 from wm.data.clip_reader import ClipReader
+from wm.data.faults import FaultyEpisode, check_share, find_faults
 from wm.data.labels import LabelGroups, label_groups
 from wm.data.normalization import DataStatistics, data_statistics
 from wm.data.sources.deformable import DeformableSource
@@ -46,8 +47,18 @@ _LAYOUTS: Mapping[DinoWmLayout, Callable[[DinoWmSourceConfig, str, Path], FileSo
 }
 
 
-def open_source(config: SourceConfig, name: str, folder: Path) -> FileSource:
-    """The data set in a folder. Raises UserError when it is not what the config says."""
+def open_source(config: SourceConfig, name: str, folder: Path, max_faulty: float = 0) -> FileSource:
+    """The data set in a folder.
+
+    Raises:
+        UserError: it is not what the config says, or more than `max_faulty` of its episodes cannot be used.
+    """
+    source = _open(config, name, folder)
+    check_share(source, source.faults, max_faulty)
+    return source
+
+
+def _open(config: SourceConfig, name: str, folder: Path) -> FileSource:
     match config:
         case DinoWmSourceConfig():
             return _LAYOUTS[config.layout](config, name, folder)
@@ -74,16 +85,19 @@ class Dataset:
         self, config: DataConfig, folder: Path, encoder_fingerprint: str | None, token_stride: int = 1
     ) -> None:
         self.config = config
-        self.sources: dict[str, Source] = {
-            name: open_source(source, name, folder / "data" / source.path) for name, source in config.sources.items()
+        sources = {
+            name: open_source(source, name, folder / "data" / source.path, config.max_faulty)
+            for name, source in config.sources.items()
         }
+        self.sources: Mapping[str, Source] = sources
+        self.features = {name: source for name, source in sources.items() if isinstance(source, PrecomputedSource)}
+        self.faulty = [each for source in sources.values() for each in self._find_faulty(source, folder / "faults")]
         self.split = {name: self._split(len(source)) for name, source in self.sources.items()}
         for name, (train, held_out) in self.split.items():
             if not train or not held_out:
                 count = len(self.sources[name])
                 raise UserError(f"data.sources.{name}: {count} episodes cannot be split by {self._split_rule}")
-            self.split[name] = self._tagged(name, train), self._tagged(name, held_out)
-        self.features = {name: source for name, source in self.sources.items() if isinstance(source, PrecomputedSource)}
+            self.split[name] = self._usable(name, train), self._usable(name, held_out)
         self._folder, self._token_stride = folder / "tokens", token_stride
         self.stores = {} if encoder_fingerprint is None else self.open_stores(encoder_fingerprint)
 
@@ -127,9 +141,22 @@ class Dataset:
         digest = hashlib.sha256(split.encode())
         for name, source in sorted(self.sources.items()):
             digest.update(f"{name}:{source.fingerprint}".encode())
+            faulty = [each.episode for each in self.faulty if each.source == name]
+            if faulty:
+                digest.update(f"without {faulty}".encode())
             if self._ranges(name):
                 digest.update(repr(sorted(self._ranges(name).items())).encode())
         return digest.hexdigest()[:16]
+
+    @property
+    def notes(self) -> list[str]:
+        """What a person should know before training on it: a line each."""
+        lines = list(self.labels.notes)
+        for name, source in self.sources.items():
+            reasons = [each.reason for each in self.faulty if each.source == name]
+            if reasons:
+                lines.append(f"{name}: {len(reasons)} of {len(source)} episodes are left out; the first: {reasons[0]}")
+        return lines
 
     @property
     def action_dim(self) -> int:
@@ -212,6 +239,21 @@ class Dataset:
 
     def _ranges(self, name: str) -> Mapping[str, tuple[float, float]]:
         return getattr(self.config.sources[name], "tags", {})
+
+    def _find_faulty(self, source: FileSource, folder: Path) -> list[FaultyEpisode]:
+        if not self.config.max_faulty:  # opening it was enough, and damage that decoding shows stops the run
+            return []
+        faults = find_faults(source, folder, has_frames=source.name not in self.features)
+        check_share(source, faults, self.config.max_faulty)
+        return [FaultyEpisode(source.name, index, source.episode(index).id, why) for index, why in faults.items()]
+
+    def _usable(self, name: str, episodes: list[int]) -> list[int]:
+        """Those that are whole and have the source's tags. Raises UserError when none is left."""
+        faulty = {each.episode for each in self.faulty if each.source == name}
+        whole = [index for index in episodes if index not in faulty]
+        if not whole:
+            raise UserError(f"data.sources.{name}: all {len(episodes)} episodes of a split are faulty")
+        return self._tagged(name, whole)
 
     def _tagged(self, name: str, episodes: list[int]) -> list[int]:
         """Those whose tags are in the source's ranges. Raises UserError when none is, or none has such a tag."""

@@ -20,7 +20,7 @@ _DRAWS_PER_PROBLEM = 200
 
 def dataset_problems(
     world: World,
-    sources: dict[str, Source],
+    sources: Mapping[str, Source],
     held_out: Sequence[tuple[str, int]],
     *,
     count: int,

@@ -195,7 +195,7 @@ def _data(run: HydraRun, data: Path | None) -> dict[str, Any]:
 
 def _num_val(source: dict[str, Any], data: Path) -> int:
     """Episodes that the reference holds out by their folder; none where there is only one."""
-    return PushTNoiseSource(DinoWmSourceConfig.model_validate(source), "pusht", data).num_val
+    return PushTNoiseSource(DinoWmSourceConfig.model_validate(source), "pusht", data).num_val or 0
 
 
 def _check_sizes(dataset: Dataset, statistics: DataStatistics, data: Path | None) -> None:

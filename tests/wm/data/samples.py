@@ -21,7 +21,7 @@ from wm.config.errors import UserError
 from wm.config.experiment import ExperimentConfig
 from wm.config.resolve import Layer, resolve
 from wm.contracts import Encoder
-from wm.data.dataset import Dataset
+from wm.data.dataset import Dataset, open_source
 from wm.data.sources.precomputed import PrecomputedSource
 from wm.data.sources.wall_single import WallSingleSource
 from wm.training.reporter import ListReporter, NullReporter
@@ -52,7 +52,9 @@ def wall_copy(target: Path) -> Path:
 
 
 def wall_source(folder: Path | None = None, **config: Any) -> WallSingleSource:
-    return WallSingleSource(DinoWmSourceConfig(path="wall", **config), "wall", folder or wall_folder())
+    found = open_source(DinoWmSourceConfig(path="wall", **config), "wall", folder or wall_folder())
+    assert isinstance(found, WallSingleSource)
+    return found
 
 
 def wall_root() -> Path:

@@ -31,6 +31,7 @@ class Recording:
         lengths: steps of each.
         files: where the frames of each are.
         tags: of each; empty where the layout has none.
+        faults: episodes that cannot be used, and why.
     """
 
     actions: Vectors
@@ -39,6 +40,7 @@ class Recording:
     lengths: Sequence[int]
     files: Sequence[Path]
     tags: Sequence[Mapping[str, float]] = field(default_factory=tuple)
+    faults: Mapping[int, str] = field(default_factory=dict)
 
 
 class ArraySource(FileSource):
@@ -46,9 +48,6 @@ class ArraySource(FileSource):
 
     Args:
         recording: what was read of it.
-
-    Raises:
-        UserError: a file of frames is missing.
     """
 
     def __init__(self, config: DinoWmSourceConfig, name: str, folder: Path, recording: Recording) -> None:
@@ -58,9 +57,12 @@ class ArraySource(FileSource):
         self.recording = recording
         self.lengths: Sequence[int] = recording.lengths
         self.tags: Sequence[Mapping[str, float]] = recording.tags or [{}] * len(recording.lengths)
-        absent = next((file for file in recording.files if not file.is_file()), None)
-        if absent is not None:
-            raise UserError(f"{absent}: missing, but {folder} has states of {len(self)} episodes")
+        absent = {
+            index: f"{file}: missing, but {folder} has states of {len(self)} episodes"
+            for index, file in enumerate(recording.files)
+            if not file.is_file()
+        }
+        self.note_faults(folder, {**recording.faults, **absent})
         self.fingerprint: str = self._fingerprint(config)
 
     @abstractmethod
@@ -86,7 +88,8 @@ class ArraySource(FileSource):
             for values in (recording.states, recording.actions, recording.proprio):
                 digest.update(np.ascontiguousarray(values[index][:length]).tobytes())
             tags = sorted(recording.tags[index].items()) if recording.tags else []
-            digest.update(f"{length}:{tags}:{file.name}:{file.stat().st_size}".encode())
+            size = file.stat().st_size if file.is_file() else "missing"
+            digest.update(f"{length}:{tags}:{file.name}:{size}".encode())
         return digest.hexdigest()[:16]
 
 
@@ -128,16 +131,16 @@ def load_array(file: Path, size: int | None = None, like: Tensor | None = None, 
     return values
 
 
-def rows(values: Tensor, lengths: Sequence[int], file: Path) -> np.ndarray:
+def rows(values: Tensor, lengths: Sequence[int], file: Path, faults: dict[int, str]) -> np.ndarray:
     """The first episodes of an array, one for each length: (n, T, size) float32, all axes after the second made one.
 
-    Raises UserError naming the file when an episode holds NaN or infinity within its length; padding may.
+    Args:
+        faults: gets the episodes that hold NaN or infinity within their lengths; padding may.
     """
     found = values[: len(lengths)].to(torch.float32).flatten(2).numpy()
     is_padding = np.arange(found.shape[1]) >= np.array(lengths)[:, None]
-    bad = np.flatnonzero(~(np.isfinite(found).all(axis=2) | is_padding).all(axis=1))
-    if bad.size:
-        raise UserError(f"{file}: episode {bad[0]} holds NaN or infinity ({bad.size} such episodes)")
+    for bad in np.flatnonzero(~(np.isfinite(found).all(axis=2) | is_padding).all(axis=1)):
+        faults.setdefault(int(bad), f"{file}: episode {bad} holds NaN or infinity")
     return found
 
 

@@ -37,12 +37,14 @@ class DeformableSource(ArraySource):
         actions = load_array(files["actions"], size=4, like=states)
         self.state_names: tuple[str, ...] = particle_names(states.shape[2])
         lengths = [states.shape[1]] * min(config.episodes or len(states), len(states))
+        faults: dict[int, str] = {}
         recording = Recording(
-            actions=rows(actions, lengths, files["actions"]),
-            states=rows(states, lengths, files["states"]),
+            actions=rows(actions, lengths, files["actions"], faults),
+            states=rows(states, lengths, files["states"], faults),
             proprio=np.zeros((len(lengths), states.shape[1], 1), np.float32),
             lengths=lengths,
             files=[folder / f"{index:06d}" / "obses.pth" for index in range(len(lengths))],
+            faults=faults,
         )
         super().__init__(config, name, folder, recording)
 

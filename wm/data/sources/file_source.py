@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 Kind = Literal["action", "proprio", "state"]
+KINDS: tuple[Kind, ...] = ("action", "proprio", "state")
 
 
 class FileEpisode:
@@ -59,6 +61,7 @@ class FileSource(ABC):
         camera: whose frames are read; None where cameras have no names.
         beside: what else is on disk and is not read, in words.
         num_val: how many of the last episodes the data set itself holds out; None where it does not say.
+        faults: episodes that cannot be used, as far as opening shows it, and why. Their vectors and lengths mean nothing.
     """
 
     name: str
@@ -70,6 +73,7 @@ class FileSource(ABC):
     action_names: tuple[str, ...]
     proprio_names: tuple[str, ...]
     state_names: tuple[str, ...]
+    faults: Mapping[int, str]
     beside: tuple[str, ...] = ()
     num_val: int | None = None
 
@@ -90,6 +94,19 @@ class FileSource(ABC):
         """What is to be done in an episode, in words; None where the files do not say."""
         del index
         return None
+
+    def note_faults(self, where: Path, found: Mapping[int, str]) -> None:
+        """Sets `faults`, when all vectors are there: what reading `found`, and vectors that are not finite."""
+        faults = dict(found)
+        for index in range(len(self) if self.labelled else 0):
+            for kind in KINDS:
+                values = self.vector(kind, index)
+                if index not in faults and values is not None and not np.isfinite(values).all():
+                    step = int(np.argmin(np.isfinite(values).all(axis=1)))
+                    faults[index] = (
+                        f"{where}: {kind} of episode {self.label(index)} holds NaN or infinity at step {step}"
+                    )
+        self.faults = dict(sorted(faults.items()))
 
     @abstractmethod
     def label(self, index: int) -> str:

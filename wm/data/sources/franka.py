@@ -84,13 +84,15 @@ def _read_frames_steps(config: DinoWmSourceConfig, folder: Path) -> Recording:
         lengths = whole_numbers(given, f"{file}: episode_lengths", *states.shape[:2])[:count]
     else:
         lengths = whole_numbers([len(map_frames(each)) for each in frames], f"{folder}: frames", count, states.shape[1])
-    state = rows(states, lengths, folder / "states.pth")
+    faults: dict[int, str] = {}
+    state = rows(states, lengths, folder / "states.pth", faults)
     return Recording(
-        actions=rows(actions, lengths, folder / "actions.pth"),
+        actions=rows(actions, lengths, folder / "actions.pth", faults),
         states=state,
         proprio=state[..., :NUM_PROPRIO],
         lengths=lengths,
         files=frames,
+        faults=faults,
     )
 
 

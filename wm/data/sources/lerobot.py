@@ -31,7 +31,7 @@ TOLERANCE_S = 1e-3  # timestamps are float32: at an hour they are exact to 0.2 m
 
 
 class LerobotSource(FileSource):
-    """A data set. Raises UserError for another layout, missing files, NaN, and timestamps that are not frame / fps."""
+    """A data set. Raises UserError for another layout. Missing files and timestamps that are not frame / fps are faults."""
 
     def __init__(self, config: LerobotSourceConfig, name: str, folder: Path) -> None:
         self.name = name
@@ -47,10 +47,16 @@ class LerobotSource(FileSource):
         hub.fetch(dict.fromkeys([*(p.data for p in self.places), *(p.video for p in self.places)]))
         self.lengths: Sequence[int] = [place.length for place in self.places]
         keys = _keys(config, layout, name)
-        rows = _Rows(folder, self.places, keys, [tag for tag in TAGS if tag in layout.features])
+        faults = {
+            index: f"{folder / file}: missing, but meta names it"
+            for index, place in enumerate(self.places)
+            for file in (place.video, place.data)
+            if not (folder / file).is_file()
+        }
+        rows = _Rows(folder, self.places, keys, [tag for tag in TAGS if tag in layout.features], faults)
         rows.check_times(self.fps)
         self.tags: Sequence[Mapping[str, float]] = rows.tags(self.tasks)
-        self._vectors = {key: rows.vectors(key, columns) for key, columns in keys.items()}
+        self._vectors = {key: rows.vectors(columns) for key, columns in keys.items()}
         self.action_names, self.proprio_names, self.state_names = (
             tuple(name for key, taken in keys[kind] for name in _names(layout.features, key)[taken])
             for kind in DEFAULT_KEYS
@@ -63,6 +69,7 @@ class LerobotSource(FileSource):
             *(key for columns in keys.values() for key, _ in columns),
         }
         self.beside: tuple[str, ...] = tuple(key for key in layout.features if key not in used)
+        self.note_faults(folder, rows.faults)
         self.fingerprint: str = self._fingerprint()
 
     @property
@@ -102,14 +109,20 @@ class LerobotSource(FileSource):
         digest = hashlib.sha256(f"{self.camera_key}/{self.fps}/{self.labelled}/{names}/{self.tags}".encode())
         for values in (each for kind in self._vectors.values() for each in kind):
             digest.update(np.ascontiguousarray(values).tobytes())
-        sizes = {video: (self.folder / video).stat().st_size for video in {place.video for place in self.places}}
+        videos = {place.video: self.folder / place.video for place in self.places}
+        sizes = {name: file.stat().st_size if file.is_file() else "missing" for name, file in videos.items()}
         for place in self.places:
             digest.update(f"{place}/{sizes[place.video]}".encode())
         return digest.hexdigest()[:16]
 
 
 class _Rows:
-    """The rows of the chosen episodes, one after another in the order of their frames."""
+    """The rows of the chosen episodes, one after another in the order of their frames.
+
+    Args:
+        faults: of the episodes that are known to have none. Those whose rows cannot be read, or are not those that meta
+            promises, are added; their vectors are NaN.
+    """
 
     def __init__(
         self,
@@ -117,59 +130,79 @@ class _Rows:
         places: Sequence[Place],
         keys: Mapping[str, Sequence[tuple[str, slice]]],
         tags: Sequence[str],
+        faults: Mapping[int, str],
     ) -> None:
         self.folder = folder
         self.places = places
         wanted = dict.fromkeys([*BOOKKEEPING, *tags, *(key for columns in keys.values() for key, _ in columns)])
-        files = [folder / file for file in dict.fromkeys(place.data for place in places)]
-        tables = [(file, read_table(file, list(wanted))) for file in files]
+        self.faults = dict(faults)
+        tables = self._tables(list(wanted))
         every = {key: _joined(key, [(file, _column(table, key, file)) for file, table in tables]) for key in wanted}
         numbers, frames = every["episode_index"][:, 0], every["frame_index"][:, 0]
         order = np.lexsort((frames, numbers))
         order = order[np.isin(numbers[order], [place.number for place in places])]
         self._columns = {key: values[order] for key, values in every.items()}
         bounds = np.searchsorted(numbers[order], [place.number for place in places])
-        self._spans = [slice(start, start + place.length) for start, place in zip(bounds, places, strict=True)]
         counts = np.diff([*bounds, len(order)])
-        for place, count, span in zip(places, counts, self._spans, strict=True):
+        self._spans = [slice(start, start + count) for start, count in zip(bounds, counts, strict=True)]
+        for index, (place, count, span) in enumerate(zip(places, counts, self._spans, strict=True)):
             if count != place.length or (frames[order][span] != np.arange(count)).any():
-                raise UserError(
-                    f"{folder / place.data}: episode {place.number} has {count} rows, expected {place.length}"
-                )
+                self._fault(index, f"has {count} rows, expected {place.length}")
 
-    def vectors(self, kind: str, columns: Sequence[tuple[str, slice]]) -> list[np.ndarray]:
+    def vectors(self, columns: Sequence[tuple[str, slice]]) -> list[np.ndarray]:
         """float32 (T, n) of each episode; nothing where there are no columns."""
         if not columns:
             return []
         values = np.concatenate([self._columns[key][:, taken] for key, taken in columns], axis=1).astype(np.float32)
-        found = [values[span] for span in self._spans]
-        for place, each in zip(self.places, found, strict=True):
-            if not np.isfinite(each).all():
-                raise UserError(f"{self.folder / place.data}: {kind} of episode {place.number} holds NaN or infinity")
-        return found
+        return [
+            np.full((place.length, values.shape[1]), np.nan, np.float32) if index in self.faults else values[span]
+            for index, (place, span) in enumerate(zip(self.places, self._spans, strict=True))
+        ]
 
     def check_times(self, fps: float) -> None:
-        """Raises UserError when a timestamp is not frame / fps."""
-        for place, span in zip(self.places, self._spans, strict=True):
+        """Adds the episodes with a timestamp that is not frame / fps."""
+        for index, (place, span) in self._sound():
             late = np.abs(self._columns["timestamp"][span, 0] - np.arange(place.length) / fps)
             if not late.max() <= TOLERANCE_S:
-                raise UserError(
-                    f"{self.folder / place.data}: timestamps of episode {place.number} are up to {late.max():.3f} s off frame / "
-                    f"{fps:g} fps, first at frame {int(np.argmax(~(late <= TOLERANCE_S)))}: a wrong fps, or frames are missing"
+                self._fault(
+                    index,
+                    f"has timestamps up to {late.max():.3f} s off frame / {fps:g} fps, first at frame "
+                    f"{int(np.argmax(~(late <= TOLERANCE_S)))}: a wrong fps, or frames are missing",
                 )
 
     def tags(self, tasks: Mapping[int, str]) -> list[dict[str, float]]:
         """Of each episode: `task`, its number, and what else the files tell; `success` if it was so at some frame."""
-        found: list[dict[str, float]] = []
-        for place, span in zip(self.places, self._spans, strict=True):
+        found: list[dict[str, float]] = [{} for _ in self.places]
+        for index, (_, span) in self._sound():
             task = int(self._columns["task_index"][span.start, 0])
             if task not in tasks:
-                raise UserError(
-                    f"{self.folder / place.data}: episode {place.number} is of task {task}, which meta lacks"
-                )
-            tags = {"task": float(task)}
-            tags |= {name: float(self._columns[key][span].max()) for key, name in TAGS.items() if key in self._columns}
-            found.append(tags)
+                self._fault(index, f"is of task {task}, which meta lacks")
+            found[index]["task"] = float(task)
+            told = {name: self._columns[key][span] for key, name in TAGS.items() if key in self._columns}
+            found[index] |= {name: float(values.max()) for name, values in told.items()}
+        return found
+
+    def _sound(self) -> list[tuple[int, tuple[Place, slice]]]:
+        every = enumerate(zip(self.places, self._spans, strict=True))
+        return [(index, each) for index, each in every if index not in self.faults]
+
+    def _fault(self, index: int, text: str) -> None:
+        place = self.places[index]
+        self.faults.setdefault(index, f"{self.folder / place.data}: episode {place.number} {text}")
+
+    def _tables(self, columns: list[str]) -> list[tuple[Path, pa.Table]]:
+        """Of every file that can be read. Raises UserError when none can."""
+        found: list[tuple[Path, pa.Table]] = []
+        for name in dict.fromkeys(place.data for place in self.places):
+            if not (self.folder / name).is_file():
+                continue
+            try:
+                found.append((self.folder / name, read_table(self.folder / name, columns)))
+            except UserError as error:
+                mine = (index for index, place in enumerate(self.places) if place.data == name)
+                self.faults |= {index: str(error) for index in mine if index not in self.faults}
+        if not found:
+            raise UserError(next(iter(self.faults.values())))
         return found
 
 

@@ -43,13 +43,10 @@ class Hub:
                 (partial / "meta").replace(self.folder / "meta")
 
     def fetch(self, files: Iterable[str]) -> None:
-        """These files, where they are missing. Raises UserError when one is not here and cannot be had."""
+        """These files, where they are missing; of a folder of one's own, none. Raises UserError when the hub has one not."""
         missing = self._missing(files)
-        if not missing:
+        if not missing or self.repository is None:
             return
-        if self.repository is None:
-            more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
-            raise UserError(f"{self.folder / missing[0]}: missing{more}, but meta names it")
         with file_lock(self.folder.parent / f".{self.folder.name}.lock"):
             missing = self._missing(missing)
             if missing:

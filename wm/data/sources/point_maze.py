@@ -38,9 +38,12 @@ class PointMazeSource(ArraySource):
         actions = load_array(files["actions"], size=2, like=states)
         lengths = whole_numbers(load_values(files["seq_lengths"]), str(files["seq_lengths"]), *states.shape[:2])
         lengths = lengths[: config.episodes]
-        found = rows(states, lengths, files["states"])
+        faults: dict[int, str] = {}
+        found = rows(states, lengths, files["states"], faults)
         frames = [folder / "obses" / f"episode_{index:03d}.pth" for index in range(len(lengths))]
-        recording = Recording(rows(actions, lengths, files["actions"]), found, found, lengths, frames)
+        recording = Recording(
+            rows(actions, lengths, files["actions"], faults), found, found, lengths, frames, faults=faults
+        )
         super().__init__(config, name, folder, recording)
 
     def read_frames(self, file: Path, indices: np.ndarray, length: int) -> np.ndarray:

@@ -48,6 +48,7 @@ class PrecomputedSource(FileSource):
         self.action_names = self._names("action", config.action_names)
         self.proprio_names = self._names("proprio", config.proprio_names)
         self.state_names = self._names("state", config.state_names)
+        self.note_faults(folder, {})
         self.fingerprint: str = self._fingerprint()
 
     @property
@@ -99,9 +100,6 @@ class PrecomputedSource(FileSource):
             raise UserError(
                 f"{self.folder}: {key} {values.shape} do not fit features {self.features.shape[:2]} (episodes, T)"
             )
-        for episode, length in enumerate(self.lengths):
-            if not np.isfinite(values[episode, :length]).all():
-                raise UserError(f"{self.folder}: {key} of episode {episode} hold NaN or infinity")
         size = values.shape[2]
         if given and len(given) != size:
             raise UserError(f"{path}: {len(given)} names for the {size} columns of {key}")

@@ -66,9 +66,10 @@ def _read(config: DinoWmSourceConfig, folder: Path) -> Recording:
     )
     states = load_array(folder / "states.pth", size=5)
     lengths = whole_numbers(load_pickle(lengths_file), str(lengths_file), *states.shape[:2])[: config.episodes]
-    vectors = [rows(states, lengths, folder / "states.pth")]
+    faults: dict[int, str] = {}
+    vectors = [rows(states, lengths, folder / "states.pth", faults)]
     if config.with_velocity and velocities.is_file():
-        vectors.append(rows(load_array(velocities, size=2, like=states), lengths, velocities))
+        vectors.append(rows(load_array(velocities, size=2, like=states), lengths, velocities, faults))
     state = np.concatenate(vectors, axis=2)
     file = folder / "rel_actions.pth"
     is_relative = file.is_file()
@@ -76,7 +77,7 @@ def _read(config: DinoWmSourceConfig, folder: Path) -> Recording:
         file = folder / "abs_actions.pth"
         if not file.is_file():
             raise UserError(f"{folder}: neither rel_actions.pth nor abs_actions.pth is there")
-    actions = rows(load_array(file, size=2, like=states), lengths, file)
+    actions = rows(load_array(file, size=2, like=states), lengths, file, faults)
     return Recording(
         actions=(actions if is_relative else actions - state[..., :2]) / np.float32(ACTION_SCALE),
         states=state,
@@ -84,6 +85,7 @@ def _read(config: DinoWmSourceConfig, folder: Path) -> Recording:
         lengths=lengths,
         files=[folder / "obses" / f"episode_{index:03d}.mp4" for index in range(len(lengths))],
         tags=[{"shape": float(number)} for number in _shapes(folder / "shapes.pkl", len(states))[: len(lengths)]],
+        faults=faults,
     )
 
 
@@ -104,4 +106,10 @@ def _shapes(file: Path, num_episodes: int) -> list[int]:
 def _joined(parts: Sequence[Recording]) -> Recording:
     """The episodes of all parts; those of one may be longer than another's."""
     fields = ("actions", "states", "proprio", "lengths", "files", "tags")
-    return Recording(**{key: [each for part in parts for each in getattr(part, key)] for key in fields})
+    starts = np.cumsum([0, *(len(part.lengths) for part in parts)])
+    faults = {
+        int(start) + index: why
+        for start, part in zip(starts, parts, strict=False)
+        for index, why in part.faults.items()
+    }
+    return Recording(**{key: [each for part in parts for each in getattr(part, key)] for key in fields}, faults=faults)

@@ -64,19 +64,19 @@ class RobomimicSource(ArraySource):
         found = load_array(folder / "states.pth")
         count = min(config.episodes or len(found), len(found))
         videos = _videos(folder, count)
-        lengths = _lengths(folder, found, videos)
-        states = rows(found, lengths, folder / "states.pth")
-        actions = _actions(folder, found, lengths)
+        lengths, faults = _lengths(folder, found, videos)
+        states = rows(found, lengths, folder / "states.pth", faults)
+        actions = _actions(folder, found, lengths, faults)
         size = actions.shape[2]
         self.action_names = POSE_ACTION_NAMES if size == len(POSE_ACTION_NAMES) else numbered("action", size)
         file = folder / "proprios.pth"
         if (folder / NAMES).is_file():
-            proprio = rows(load_array(file, like=found), lengths, file) if file.is_file() else states
+            proprio = rows(load_array(file, like=found), lengths, file, faults) if file.is_file() else states
             sizes = {"action": size, "proprio": proprio.shape[2], "state": states.shape[2]}
             self.fps, names = _read_names(folder / NAMES, sizes)
             self.action_names, self.proprio_names, self.state_names = (names[key] for key in sizes)
         elif file.is_file():
-            proprio = rows(load_array(file, size=len(ARM_NAMES), like=found), lengths, file)
+            proprio = rows(load_array(file, size=len(ARM_NAMES), like=found), lengths, file, faults)
             if states.shape[2] <= len(ARM_NAMES) or not _begins_with(states, proprio, lengths):
                 raise UserError(f"{file}: states.pth does not begin with these numbers and end with an object's")
             self.proprio_names = ARM_NAMES
@@ -85,20 +85,20 @@ class RobomimicSource(ArraySource):
         else:
             file = folder / "velocities.pth"
             if config.with_velocity and file.is_file():
-                states = np.concatenate([states, rows(load_array(file, like=found), lengths, file)], axis=2)
+                states = np.concatenate([states, rows(load_array(file, like=found), lengths, file, faults)], axis=2)
             proprio = states
             self.state_names = self.proprio_names = numbered("state", states.shape[2])
-        super().__init__(config, name, folder, Recording(actions, states, proprio, lengths, videos))
+        super().__init__(config, name, folder, Recording(actions, states, proprio, lengths, videos, faults=faults))
 
     def read_frames(self, file: Path, indices: np.ndarray, length: int) -> np.ndarray:
         return read_video(file, indices, length)
 
 
-def _actions(folder: Path, states: Tensor, lengths: list[int]) -> np.ndarray:
+def _actions(folder: Path, states: Tensor, lengths: list[int], faults: dict[int, str]) -> np.ndarray:
     file = next((folder / name for name in ACTIONS if (folder / name).is_file()), None)
     if file is None:
         raise UserError(f"{folder}: no actions: none of {', '.join(ACTIONS)} is there")
-    return rows(load_array(file, like=states), lengths, file)
+    return rows(load_array(file, like=states), lengths, file, faults)
 
 
 def _read_names(file: Path, sizes: Mapping[str, int]) -> tuple[float, dict[str, tuple[str, ...]]]:
@@ -119,7 +119,9 @@ def _read_names(file: Path, sizes: Mapping[str, int]) -> tuple[float, dict[str, 
 
 def _begins_with(states: np.ndarray, proprio: np.ndarray, lengths: list[int]) -> bool:
     pairs = zip(states, proprio, lengths, strict=True)
-    return all(np.array_equal(state[:length, : arm.shape[1]], arm[:length]) for state, arm, length in pairs)
+    return all(
+        np.array_equal(state[:length, : arm.shape[1]], arm[:length], equal_nan=True) for state, arm, length in pairs
+    )
 
 
 def _videos(folder: Path, count: int) -> list[Path]:
@@ -130,14 +132,19 @@ def _videos(folder: Path, count: int) -> list[Path]:
     return [found.get(index, place / f"episode_{index:05d}.mp4") for index in range(count)]
 
 
-def _lengths(folder: Path, states: Tensor, videos: list[Path]) -> list[int]:
+def _lengths(folder: Path, states: Tensor, videos: list[Path]) -> tuple[list[int], dict[int, str]]:
+    """Of each episode, and which cannot tell it because its video cannot be read."""
     file = folder / "seq_lengths.pkl"
     if file.is_file():
-        return whole_numbers(load_pickle(file), str(file), *states.shape[:2])[: len(videos)]
-    lengths = [len(VideoFile(video)) for video in videos]
-    longest = max(lengths)
-    if longest > states.shape[1]:
-        raise UserError(
-            f"{videos[lengths.index(longest)]}: {longest} frames, but states.pth has {states.shape[1]} steps"
-        )
-    return lengths
+        return whole_numbers(load_pickle(file), str(file), *states.shape[:2])[: len(videos)], {}
+    lengths: list[int] = []
+    faults: dict[int, str] = {}
+    for index, video in enumerate(videos):
+        try:
+            lengths.append(len(VideoFile(video)))
+        except UserError as error:
+            lengths.append(1)
+            faults[index] = str(error)
+        if lengths[-1] > states.shape[1]:
+            raise UserError(f"{video}: {lengths[-1]} frames, but states.pth has {states.shape[1]} steps")
+    return lengths, faults

@@ -27,7 +27,7 @@ import numpy as np
 from wm.config.data import RobomimicSourceConfig
 from wm.config.errors import UserError, nearest
 from wm.data.sources.columns import parse_columns
-from wm.data.sources.file_source import FileSource, Kind
+from wm.data.sources.file_source import KINDS, FileSource, Kind
 
 SUFFIXES = (".hdf5", ".h5")
 MAIN_CAMERA = "agentview"
@@ -41,7 +41,7 @@ CONTROL_HZ = 20.0  # robosuite's default, where the file tells none
 
 
 class RobomimicHdf5Source(FileSource):
-    """A file, or a folder with one. Raises UserError for another layout, demonstrations without pictures, and NaN.
+    """A file, or a folder with one. Raises UserError for another layout, and where no demonstration has pictures.
 
     Actions, proprio and state are read at once, frames from a handle that each process opens for itself.
     """
@@ -56,17 +56,18 @@ class RobomimicHdf5Source(FileSource):
             self.demos = chosen_demos(config, name, self.path, file, data)
             info = env_info(data, self.path)
             self.fps: float = float(info.get("control_freq", CONTROL_HZ))
-            first: Any = data[self.demos[0]]
+            first: Any = data[next((demo for demo in self.demos if has_pictures(data[demo])), self.demos[0])]
             _check_pictures(first, f"{self.path}: {self.demos[0]}")
             self.camera_key = _camera(config, name, first["obs"])
             keys = self._keys(config, first["obs"], str(info.get("env_name", "")))
-            self._vectors = self._read(data, keys)
+            self._vectors, faults = self._read(data, keys)
             self.lengths: Sequence[int] = [len(values) for values in self._vectors["action"]]
             self.tags: Sequence[Mapping[str, float]] = demo_tags(file, data, self.demos)
             self.action_names: tuple[str, ...] = action_names_of(info, self._vectors["action"][0].shape[1])
             self.proprio_names: tuple[str, ...] = _names(keys["proprio"], first["obs"], info)
             self.state_names: tuple[str, ...] = _names(keys["state"], first["obs"], info)
             self.beside: tuple[str, ...] = _beside(first, self.camera_key, keys)
+            self.note_faults(self.path, faults)
             self.fingerprint: str = self._fingerprint(data)
 
     @property
@@ -110,30 +111,44 @@ class RobomimicHdf5Source(FileSource):
                 found[field].append((key, columns))
         return found
 
-    def _read(self, data: Any, keys: Mapping[str, list[tuple[str, slice]]]) -> dict[str, list[np.ndarray]]:
-        """action, proprio, state -> (T, n) float32 of every demonstration; no entry where a vector has no keys."""
-        found: dict[str, list[np.ndarray]] = {"action": [], "proprio": [], "state": []}
+    def _read(
+        self, data: Any, keys: Mapping[str, list[tuple[str, slice]]]
+    ) -> tuple[dict[Kind, list[np.ndarray]], dict[int, str]]:
+        """(T, n) float32 of every demonstration, none where a vector has no keys; NaN (1, n) of those that are at fault."""
+        wanted = {"action": [("actions", slice(None))], **keys}
+        read: dict[int, dict[str, np.ndarray]] = {}
+        faults: dict[int, str] = {}
         sizes: dict[str, int] = {}
-        for demo in self.demos:
-            where, group = f"{self.path}: {demo}", data[demo]
-            _check_pictures(group, where)
-            if "actions" not in group:
-                raise UserError(f"{where}: no actions")
-            length = len(group["actions"])
-            self._check_lengths(group, where, length)
-            for field, wanted in (("action", [("actions", slice(None))]), *keys.items()):
-                pieces = [
-                    _column(group if field == "action" else group["obs"], *each, where, length) for each in wanted
-                ]
-                if not pieces:
-                    continue
-                values = np.concatenate(pieces, axis=1)
-                if values.shape[1] != sizes.setdefault(field, values.shape[1]):
-                    raise UserError(f"{where}: {field} has {values.shape[1]} columns, others have {sizes[field]}")
-                if not np.isfinite(values).all():
-                    raise UserError(f"{where}: {field} holds NaN or infinity")
-                found[field].append(values)
-        return found
+        for index, demo in enumerate(self.demos):
+            where = f"{self.path}: {demo}"
+            try:
+                with readable(self.path):
+                    vectors = self._read_demo(data[demo], where, wanted)
+                for key, values in vectors.items():
+                    if values.shape[1] != sizes.setdefault(key, values.shape[1]):
+                        raise UserError(f"{where}: {key} has {values.shape[1]} columns, others have {sizes[key]}")
+                read[index] = vectors
+            except UserError as error:
+                faults[index] = str(error)
+        if not read:
+            raise UserError(faults[0])
+        blank = {key: np.full((1, size), np.nan, np.float32) for key, size in sizes.items()}
+        every = [read.get(index, blank) for index in range(len(self.demos))]
+        return {kind: [vectors[kind] for vectors in every if kind in vectors] for kind in KINDS}, faults
+
+    def _read_demo(
+        self, group: Any, where: str, wanted: Mapping[str, list[tuple[str, slice]]]
+    ) -> dict[str, np.ndarray]:
+        _check_pictures(group, where)
+        if "actions" not in group:
+            raise UserError(f"{where}: no actions")
+        length = len(group["actions"])
+        self._check_lengths(group, where, length)
+        pieces = {
+            key: [_column(group if key == "action" else group["obs"], *each, where, length) for each in columns]
+            for key, columns in wanted.items()
+        }
+        return {key: np.concatenate(each, axis=1) for key, each in pieces.items() if each}
 
     def _check_lengths(self, group: Any, where: str, length: int) -> None:
         told = int(group.attrs.get("num_samples", length))
@@ -144,6 +159,7 @@ class RobomimicHdf5Source(FileSource):
             raise UserError(f"{where}: obs/{self.camera_key} is missing, or no uint8 (T, H, W, 3)")
         if len(pictures) != length:
             raise UserError(f"{where}: {len(pictures)} frames for {length} actions")
+        _ = pictures[0]  # damage shows when it is read
 
     def _fingerprint(self, data: Any) -> str:
         """Of all vectors and names, and of each demonstration's first frame, size and stored bytes."""
@@ -151,7 +167,7 @@ class RobomimicHdf5Source(FileSource):
         digest = hashlib.sha256(f"{self.demos}/{self.camera_key}/{self.labelled}/{names}".encode())
         for values in (each for kind in self._vectors.values() for each in kind):
             digest.update(np.ascontiguousarray(values).tobytes())
-        for demo in self.demos:
+        for demo in (demo for index, demo in enumerate(self.demos) if index not in self.faults):
             pictures = data[demo]["obs"][self.camera_key]
             digest.update(f"{pictures.shape}/{pictures.id.get_storage_size()}".encode())
             digest.update(np.ascontiguousarray(pictures[0]).tobytes())

@@ -35,8 +35,9 @@ class WallSingleSource(ArraySource):
         actions = load_array(files["actions"], size=2, like=states)
         count = min(config.episodes or len(states), len(states))
         lengths = [states.shape[1]] * count
-        self.states = rows(states, lengths, files["states"])
-        self.actions = rows(actions, lengths, files["actions"])
+        faults: dict[int, str] = {}
+        self.states = rows(states, lengths, files["states"], faults)
+        self.actions = rows(actions, lengths, files["actions"], faults)
         places: list[np.ndarray] = []
         for key in ("wall_locations", "door_locations"):
             values = load_tensor(files[key])
@@ -46,7 +47,7 @@ class WallSingleSource(ArraySource):
         self.wall_x, self.door_y = places
         tags = [{"wall_x": float(x), "door_y": float(y)} for x, y in zip(*places, strict=True)]
         frames = [_frame_file(folder, index) for index in range(count)]
-        recording = Recording(self.actions, self.states, self.states, lengths, frames, tags)
+        recording = Recording(self.actions, self.states, self.states, lengths, frames, tags, faults)
         super().__init__(config, name, folder, recording)
 
     def read_frames(self, file: Path, indices: np.ndarray, length: int) -> np.ndarray:

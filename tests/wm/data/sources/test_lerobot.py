@@ -11,11 +11,10 @@ from typing import Any
 
 import av
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from tests.conftest import SHARED_DATA
+from tests.wm.data.damage import at, column, cut, info, remove
 from tests.wm.data.samples import encoder, user_error
 from tests.wm.data.sources.recorded import (
     LENGTHS,
@@ -29,7 +28,7 @@ from tests.wm.data.sources.recorded import (
 )
 from wm.config.data import DataConfig, LerobotSourceConfig
 from wm.data.clip_reader import to_batch
-from wm.data.dataset import Dataset
+from wm.data.dataset import Dataset, open_source
 from wm.data.sources.lerobot import LerobotSource
 from wm.data.token_files import TokenFiles
 from wm.data.writers.lerobot import LerobotWriter
@@ -40,7 +39,9 @@ G1 = SHARED_DATA / "lerobot_v21_g1"
 
 
 def source(folder: Path, **config: Any) -> LerobotSource:
-    return LerobotSource(LerobotSourceConfig(path=str(folder), **config), "arm", folder)
+    found = open_source(LerobotSourceConfig(path=str(folder), **config), "arm", folder)
+    assert isinstance(found, LerobotSource)
+    return found
 
 
 def copy(version: str, target: Path) -> Path:
@@ -158,47 +159,6 @@ def test_the_fingerprint_is_of_the_content(tmp_path: Path) -> None:
     assert len({base, *others}) == 1 + len(others)
 
 
-def info(**changes: Any) -> Callable[[Path], object]:
-    def spoil(folder: Path) -> None:
-        told = json.loads((folder / "meta/info.json").read_text())
-        (folder / "meta/info.json").write_text(json.dumps({**told, **changes}))
-
-    return spoil
-
-
-def column(file: str, key: str, change: Callable[[np.ndarray], Any]) -> Callable[[Path], object]:
-    """A column of numbers in a parquet file, changed."""
-
-    def spoil(folder: Path) -> None:
-        table = pq.read_table(folder / file)
-        values = np.array(table[key].to_pylist())
-        new = change(values)
-        array = pa.array(list(new) if isinstance(new, np.ndarray) and new.ndim > 1 else new)
-        pq.write_table(table.set_column(table.schema.get_field_index(key), key, array), folder / file)
-
-    return spoil
-
-
-def at(position: Any, value: Any) -> Callable[[np.ndarray], np.ndarray]:
-    def change(values: np.ndarray) -> np.ndarray:
-        values[position] = value
-        return values
-
-    return change
-
-
-def cut(file: str, share: float) -> Callable[[Path], object]:
-    def spoil(folder: Path) -> None:
-        data = (folder / file).read_bytes()
-        (folder / file).write_bytes(data[: int(share * len(data))])
-
-    return spoil
-
-
-def remove(file: str) -> Callable[[Path], object]:
-    return lambda folder: (folder / file).unlink()
-
-
 OLD, NEW = "data/chunk-000/episode_000001.parquet", "data/chunk-000/file-000.parquet"
 VIDEO = "videos/observation.images.main/chunk-000/file-001.mp4"
 EPISODES = "meta/episodes/chunk-000/file-000.parquet"
@@ -219,11 +179,11 @@ EPISODES = "meta/episodes/chunk-000/file-000.parquet"
         ("v3.0", remove(VIDEO), {}, "file-001.mp4: missing"),
         ("v2.1", info(fps=10), {}, "off frame / 10 fps, first at frame 1: a wrong fps"),
         ("v3.0", info(fps=10), {}, "episode 0 has 26 frames at 10 fps, but 1.300 s of video"),
-        ("v3.0", column(NEW, "timestamp", at(slice(30, None), 0.1)), {}, "timestamps of episode 1 are up to"),
+        ("v3.0", column(NEW, "timestamp", at(slice(30, None), 0.1)), {}, "episode 1 has timestamps up to"),
         ("v3.0", column(NEW, "frame_index", at(30, 3)), {}, "episode 1 has 31 rows, expected 31"),
         ("v3.0", column(NEW, "episode_index", at(26, 0)), {}, "episode 0 has 27 rows, expected 26"),
-        ("v3.0", column(NEW, "action", at((40, 2), np.nan)), {}, "action of episode 1 holds NaN"),
-        ("v3.0", column(NEW, "observation.state", at((3, 2), np.inf)), {}, "proprio of episode 0 holds NaN"),
+        ("v3.0", column(NEW, "action", at((40, 2), np.nan)), {}, "action of episode 000001 holds NaN"),
+        ("v3.0", column(NEW, "observation.state", at((3, 2), np.inf)), {}, "proprio of episode 000000 holds NaN"),
         ("v3.0", column(NEW, "task_index", at(slice(0, 26), 9)), {}, "episode 0 is of task 9, which meta lacks"),
         ("v3.0", column(NEW, "action", lambda values: [[1.0]] * 56 + [[1.0, 2.0]]), {}, "action has vectors of several sizes"),
         ("v3.0", column(NEW, "action", lambda values: values[:, :6]), {}, "file-001.parquet: action has 7 columns, but 6 in file-000"),

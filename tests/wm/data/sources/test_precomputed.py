@@ -13,7 +13,7 @@ from tests.conftest import SHARED_DATA
 from tests.wm.data.samples import user_error
 from wm.config.data import DataConfig, PrecomputedSourceConfig
 from wm.data.clip_reader import to_batch
-from wm.data.dataset import Dataset
+from wm.data.dataset import Dataset, open_source
 from wm.data.sources.precomputed import PrecomputedSource
 from wm.types import ClipRef
 
@@ -42,7 +42,9 @@ def write(folder: Path, given: Arrays, archive: bool = True) -> Path:
 
 
 def source(folder: Path, **config: Any) -> PrecomputedSource:
-    return PrecomputedSource(PrecomputedSourceConfig(path="features", **config), "maze", folder)
+    found = open_source(PrecomputedSourceConfig(path="features", **config), "maze", folder)
+    assert isinstance(found, PrecomputedSource)
+    return found
 
 
 @pytest.mark.parametrize("archive", [True, False])
@@ -129,7 +131,7 @@ def change(key: str, values: Callable[[np.ndarray], np.ndarray]) -> Callable[[Ar
         (change("features", lambda f: f[0]), "found float16 (30, 5)"),
         (change("features", lambda f: f[:0]), "features must be floats"),
         (change("states", lambda s: s[:, :-1]), "states (6, 29, 3) do not fit features (6, 30)"),
-        (change("actions", lambda a: np.full_like(a, np.nan)), "actions of episode 0 hold NaN"),
+        (change("actions", lambda a: np.full_like(a, np.nan)), "action of episode 000 holds NaN"),
         (lambda given: given.update(lengths=np.array([31] * 6)), "lengths must be (6,) within 1..30"),
     ],
 )

@@ -20,7 +20,7 @@ from wm.config.data import DataConfig, RobomimicSourceConfig
 from wm.config.experiment import ExperimentConfig
 from wm.config.resolve import Layer, resolve
 from wm.data.clip_reader import to_batch
-from wm.data.dataset import Dataset
+from wm.data.dataset import Dataset, open_source
 from wm.data.sources import robomimic_hdf5
 from wm.data.sources.robomimic_hdf5 import RobomimicHdf5Source
 from wm.envs.robosuite_tasks import PROPRIO_NAMES, TASKS
@@ -28,7 +28,9 @@ from wm.types import ClipRef
 
 
 def source(path: Path, **config: Any) -> RobomimicHdf5Source:
-    return RobomimicHdf5Source(RobomimicSourceConfig(path="lift", **config), "lift", path)
+    found = open_source(RobomimicSourceConfig(path="lift", **config), "lift", path)
+    assert isinstance(found, RobomimicHdf5Source)
+    return found
 
 
 def values(path: Path, key: str) -> Any:
@@ -185,8 +187,8 @@ def states_only(file: Any) -> None:
 @pytest.mark.parametrize(
     ("spoil", "config", "says"),
     [
-        (edit(nan), {}, "demo_2: action holds NaN or infinity"),
-        (put("data/demo_1/obs/object", np.full((23, 10), np.inf)), {}, "demo_1: state holds NaN"),
+        (edit(nan), {}, "action of episode demo_2 holds NaN or infinity"),
+        (put("data/demo_1/obs/object", np.full((23, 10), np.inf)), {}, "state of episode demo_1 holds NaN"),
         (edit(states_only), {}, "demo_0 holds simulator states and no pictures: render them first (wm data convert"),
         (put("data/demo_2/obs/agentview_image", np.zeros((24, 12, 12, 3))), {}, "demo_2: obs/agentview_image is missing"),
         (put("data/demo_2/obs/agentview_image", np.zeros((9, 12, 12, 3), np.uint8)), {}, "9 frames for 24 actions"),

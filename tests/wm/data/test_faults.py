@@ -1,0 +1,230 @@
+"""Episodes that cannot be used: each kind of fault counted, listed and bounded, never replaced by another."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import torch
+
+from tests.wm.data.damage import Fault, at, column, cut, edit, remove
+from tests.wm.data.layouts import write_layout
+from tests.wm.data.samples import EPISODES, user_error, wall_copy
+from tests.wm.data.sources.recorded import can_folder, lerobot_folder
+from wm.config.catalogue import config_of, source_kinds
+from wm.config.data import DataConfig
+from wm.data import faults
+from wm.data.checks import check_source
+from wm.data.dataset import Dataset, open_source
+from wm.data.sources.detect import detect
+from wm.data.sources.file_source import FileSource
+
+ROWS, OLD = "data/chunk-000/file-000.parquet", "data/chunk-000/episode_000001.parquet"
+VIDEO = "videos/chunk-001/observation.images.main/episode_000002.mp4"
+
+
+def at_place(position: tuple[int, ...], value: float) -> Callable[[torch.Tensor], torch.Tensor]:
+    def change(values: torch.Tensor) -> torch.Tensor:
+        values[position] = value
+        return values
+
+    return change
+
+
+def fewer(frames: torch.Tensor) -> torch.Tensor:
+    return frames[:-3].clone()
+
+
+def demo(change: Callable[[Any], object]) -> Fault:
+    """demo_2 of the HDF5 file, changed."""
+
+    def apply(folder: Path) -> Path:
+        other = Path(shutil.copy(folder / "demo.hdf5", folder / "other"))  # the file itself is open in this process
+        with h5py.File(other, "a") as file:
+            change(file["data/demo_2"])
+        return other.replace(folder / "demo.hdf5")
+
+    return apply
+
+
+def zeroed_chunk(number: int) -> Fault:
+    """Of the pictures of demo_2."""
+
+    def apply(folder: Path) -> Path:
+        with h5py.File(folder / "demo.hdf5") as file:
+            chunk = file["data/demo_2/obs/agentview_image"].id.get_chunk_info(number)  # type: ignore[union-attr]
+        with (folder / "demo.hdf5").open("r+b") as file:
+            file.seek(chunk.byte_offset)
+            file.write(bytes(chunk.size))
+        return folder / "demo.hdf5"
+
+    return apply
+
+
+def no_camera(group: Any) -> None:
+    del group["obs/agentview_image"]
+
+
+def nan_action(group: Any) -> None:
+    group["actions"][3, 1] = np.nan
+
+
+def wall(folder: Path) -> Path:
+    return wall_copy(folder)
+
+
+def pusht(folder: Path) -> Path:
+    write_layout("pusht_noise", folder)
+    return folder
+
+
+def lerobot(version: str) -> Callable[[Path], Path]:
+    return lambda folder: Path(shutil.copytree(lerobot_folder(version), folder))
+
+
+def can(folder: Path) -> Path:
+    return Path(shutil.copytree(can_folder(), folder))
+
+
+# data set, its source's config, what is done to it, the episode that is lost, what is said of it
+FAULTS: dict[str, tuple[Callable[[Path], Path], dict[str, Any], Fault, int, str]] = {
+    "missing frames": (wall, {}, remove("obses/episode_003.pth"), 3, "episode_003.pth: missing, but"),
+    "frames cut short": (wall, {}, cut("obses/episode_003.pth", 0.6), 3, "episode_003.pth"),
+    "fewer frames than states": (wall, {}, edit("obses/episode_003", fewer), 3, "episode_003.pth"),
+    "NaN action": (wall, {}, edit("actions", at_place((5, 7, 1), torch.nan)), 5, "actions.pth: episode 5 holds NaN"),
+    "NaN state of the second part": (
+        pusht,
+        {},
+        edit("val/states", at_place((0, 1, 2), torch.nan)),
+        3,
+        "val/states.pth: episode 0",
+    ),
+    "truncated video": (lerobot("v2.1"), {"camera": "main"}, cut(VIDEO, 0.6), 2, "episode_000002.mp4"),
+    "missing video": (lerobot("v2.1"), {"camera": "main"}, remove(VIDEO), 2, "episode_000002.mp4: missing"),
+    "missing table": (lerobot("v2.1"), {"camera": "main"}, remove(OLD), 1, "episode_000001.parquet: missing"),
+    "damaged table": (lerobot("v2.1"), {"camera": "main"}, cut(OLD, 0.5), 1, "unreadable parquet"),
+    "another rate": (
+        lerobot("v2.1"),
+        {"camera": "main"},
+        column(OLD, "timestamp", lambda values: values * 2),
+        1,
+        "a wrong fps, or frames are missing",
+    ),
+    "NaN proprio": (
+        lerobot("v3.0"),
+        {"camera": "main"},
+        column(ROWS, "observation.state", at((3, 2), np.nan)),
+        0,
+        "proprio of episode 000000 holds NaN or infinity at step 3",
+    ),
+    "NaN in a demonstration": (can, {}, demo(nan_action), 1, "action of episode demo_2 holds NaN"),
+    "a demonstration without its camera": (
+        can,
+        {"camera": "agentview"},
+        demo(no_camera),
+        1,
+        "demo_2: obs/agentview_image",
+    ),
+    "a damaged first picture": (can, {}, zeroed_chunk(0), 1, "unreadable HDF5"),
+}
+
+
+def settings(folder: Path, given: dict[str, Any]) -> dict[str, Any]:
+    return {**detect(folder), "path": str(folder), **given}
+
+
+def dataset(folder: Path, given: dict[str, Any], root: Path, most: float = 0.3) -> Dataset:
+    config = DataConfig.model_validate(
+        {"sources": {"one": settings(folder, given)}, "max_faulty": most, "val_fraction": 0.4}
+    )
+    return Dataset(config, root, None)
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_is_counted_listed_and_bounded(tmp_path: Path, name: str) -> None:
+    make, given, spoil, lost, said = FAULTS[name]
+    folder = make(tmp_path / "data")
+    whole = dataset(folder, given, tmp_path)
+    assert whole.faulty == []
+    spoil(folder)
+    found = dataset(folder, given, tmp_path)
+    (faulty,) = found.faulty
+    assert (faulty.source, faulty.episode) == ("one", lost)
+    assert said in faulty.reason
+    assert found.sources["one"].episode(lost).id == faulty.id
+    # the others stay in the half that they were in
+    for before, after in zip(whole.split["one"], found.split["one"], strict=True):
+        assert after == [index for index in before if index != lost]
+    assert found.fingerprint != whole.fingerprint
+    assert any("1 of " in note and said in note for note in found.notes)
+    for values in (found.statistics.action, found.statistics.state):
+        assert values is None or np.isfinite([*values.mean, *values.std]).all()
+    message = user_error(lambda: dataset(folder, given, tmp_path, most=0.01))
+    assert said in message
+    assert "data.max_faulty, now 0.01" in message
+
+
+def test_nothing_is_left_out_unless_asked(tmp_path: Path) -> None:
+    folder = wall_copy(tmp_path / "data")
+    remove("obses/episode_003.pth")(folder)
+    remove("obses/episode_004.pth")(folder)
+    message = user_error(lambda: dataset(folder, {}, tmp_path, most=0))
+    assert "episode_003.pth: missing" in message
+    assert "the first of 2 such episodes of 12, 16.7%" in message
+    assert len(dataset(folder, {}, tmp_path, most=0.17).faulty) == 2
+    assert "16.7%" in user_error(lambda: dataset(folder, {}, tmp_path, most=0.16))
+
+
+def test_damage_in_the_middle_stops_by_name(tmp_path: Path) -> None:
+    folder = can(tmp_path / "data")
+    zeroed_chunk(7)(folder)
+    found = dataset(folder, {}, tmp_path)
+    assert found.faulty == []
+    assert "demo.hdf5: unreadable HDF5" in user_error(lambda: found.sources["one"].episode(1).frames([7]))
+
+
+def test_frames_are_tried_once_for_each_fingerprint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[int] = []
+    real = faults._try_frames  # pyright: ignore[reportPrivateUsage]
+
+    def counting(source: FileSource) -> Callable[[int], str | None]:
+        look = real(source)
+
+        def one(index: int) -> str | None:
+            tried.append(index)
+            return look(index)
+
+        return one
+
+    monkeypatch.setattr(faults, "_try_frames", counting)
+    folder = wall_copy(tmp_path / "data")
+    cut("obses/episode_003.pth", 0.6)(folder)
+    first = dataset(folder, {}, tmp_path)
+    assert sorted(tried) == list(range(EPISODES))
+    assert dataset(folder, {}, tmp_path).faulty == first.faulty
+    assert len(tried) == EPISODES
+    dataset(folder, {}, tmp_path, most=0.5)
+    assert len(tried) == EPISODES
+    cut("obses/episode_005.pth", 0.6)(folder)
+    assert len(dataset(folder, {}, tmp_path).faulty) == 2
+    assert len(tried) == 2 * EPISODES
+    kept = sorted((tmp_path / "faults").glob("*.json"))
+    assert [len(json.loads(file.read_text())) for file in kept] in ([1, 2], [2, 1])
+
+
+def test_looking_names_every_fault_and_goes_on(tmp_path: Path) -> None:
+    folder = wall_copy(tmp_path / "data")
+    remove("obses/episode_003.pth")(folder)
+    edit("actions", at_place((5, 7, 1), torch.nan))(folder)
+    given = settings(folder, {})
+    kind = given.pop("kind")
+    source = open_source(config_of(source_kinds(), kind, given, "source", "kind"), "one", folder, max_faulty=1)
+    report = check_source(source, every_frame=False)
+    assert [finding.episode for finding in report.errors] == ["one/003", "one/005"]
+    assert len(report.vectors["action"]) == (EPISODES - 2) * source.lengths[0]
