@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
+from itertools import combinations
 from pathlib import Path
 from typing import assert_never
 
@@ -85,8 +86,9 @@ class Dataset:
         self, config: DataConfig, folder: Path, encoder_fingerprint: str | None, token_stride: int = 1
     ) -> None:
         self.config = config
+        self._data = folder / "data"
         sources = {
-            name: open_source(source, name, folder / "data" / source.path, config.max_faulty)
+            name: open_source(source, name, self._data / source.path, config.max_faulty)
             for name, source in config.sources.items()
         }
         self.sources: Mapping[str, Source] = sources
@@ -98,6 +100,8 @@ class Dataset:
                 count = len(self.sources[name])
                 raise UserError(f"data.sources.{name}: {count} episodes cannot be split by {self._split_rule}")
             self.split[name] = self._usable(name, train), self._usable(name, held_out)
+        for one, other in combinations(sources.values(), 2):
+            self._check_apart(one, other)
         self._folder, self._token_stride = folder / "tokens", token_stride
         self.stores = {} if encoder_fingerprint is None else self.open_stores(encoder_fingerprint)
 
@@ -239,6 +243,20 @@ class Dataset:
 
     def _ranges(self, name: str) -> Mapping[str, tuple[float, float]]:
         return getattr(self.config.sources[name], "tags", {})
+
+    def _check_apart(self, one: FileSource, other: FileSource) -> None:
+        """Raises UserError when two sources read one folder, and what one trains on the other holds out."""
+        paths = {(self._data / self.config.sources[source.name].path).resolve() for source in (one, other)}
+        if len(paths) > 1:
+            return
+        halves = [[{source.label(index) for index in half} for half in self.split[source.name]] for source in (one, other)]
+        (trained, held_out), (trained_too, held_out_too) = halves
+        both = (trained & held_out_too) | (trained_too & held_out)
+        if both:
+            raise UserError(
+                f"data.sources.{other.name}: reads the folder of '{one.name}', and {len(both)} of its episodes are trained on in "
+                f"one and held out in the other ({min(both)}); give both the same number of episodes"
+            )
 
     def _find_faulty(self, source: FileSource, folder: Path) -> list[FaultyEpisode]:
         if not self.config.max_faulty:  # opening it was enough, and damage that decoding shows stops the run

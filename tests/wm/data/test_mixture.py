@@ -318,3 +318,16 @@ def test_the_primary_names_the_run_and_its_problems() -> None:
     base, named = config(**droid), config(**droid, data__primary="wall")
     assert train_hash(base, "data", "encoder") != train_hash(named, "data", "encoder")
     assert problem_hash(base, "data", 5) != problem_hash(named, "data", 5)
+
+
+def test_what_one_source_trains_on_no_other_holds_out() -> None:
+    def opened(**other: Any) -> Dataset:
+        sources = {"one": DinoWmSourceConfig(path="wall"), "two": DinoWmSourceConfig(path="wall", **other)}
+        return wall_dataset(sources=sources, val_fraction=0.5)
+
+    split = opened(labels="none").split
+    assert split["one"] == split["two"]
+    message = user_error(lambda: opened(episodes=7))
+    assert "data.sources.two: reads the folder of 'one'" in message
+    assert "held out in the other" in message
+    assert "two" in opened(tags={"wall_x": (0, 1000)}).split
