@@ -249,7 +249,9 @@ class Dataset:
         paths = {(self._data / self.config.sources[source.name].path).resolve() for source in (one, other)}
         if len(paths) > 1:
             return
-        halves = [[{source.label(index) for index in half} for half in self.split[source.name]] for source in (one, other)]
+        halves = [
+            [{source.label(index) for index in half} for half in self.split[source.name]] for source in (one, other)
+        ]
         (trained, held_out), (trained_too, held_out_too) = halves
         both = (trained & held_out_too) | (trained_too & held_out)
         if both:
