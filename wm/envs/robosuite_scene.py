@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from wm.envs.physics import mujoco
+from wm.envs.robosuite_models import BASE_SITE, current_model
 from wm.envs.robosuite_render import Drawing, prepare_model
 from wm.envs.robosuite_shift import apply_shift
 from wm.envs.robosuite_tasks import NUM_ARM, TASKS, Task, TaskKind
@@ -23,7 +24,7 @@ CONTROL_HZ = 20
 CONSTRUCTION_SEED = 0  # of robosuite's model building: in lift it decides the size of the cube, 4.3 x 4.1 x 4.0 cm
 JOINT_PREFIX, FINGER_PREFIX = "robot0_joint", "gripper0_right_finger_joint"
 ARM_ACTUATOR, FINGER_ACTUATOR = "robot0_torq_j", "gripper0_right_gripper_finger_joint"
-GRIP_SITE, BASE_SITE = "gripper0_right_grip_site", "robot0_right_center"
+GRIP_SITE = "gripper0_right_grip_site"
 FINGER_PADS = ("gripper0_right_finger1_pad_collision", "gripper0_right_finger2_pad_collision")
 
 _placement_lock = threading.Lock()
@@ -36,7 +37,7 @@ class Indices:
         def joint(name: str) -> tuple[int, int]:
             found = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_JOINT, name)
             if found < 0:
-                raise ValueError(f"the model has no joint '{name}': it is not of the task {task.env_name}")
+                raise ValueError(f"the model has no joint '{name}': it is not of the task {task.env_name} with a Panda")
             return int(model.jnt_qposadr[found]), int(model.jnt_dofadr[found])
 
         arm = [joint(f"{JOINT_PREFIX}{number}") for number in range(1, NUM_ARM + 1)]
@@ -105,13 +106,14 @@ class Scene:
         return [np.concatenate([placed[item][0], placed[item][1]]).astype(np.float64) for item in self.task.items]
 
     def with_xml(self, xml: str, shift: str) -> Scene:
-        """The same task with the model of a demonstration (its `model_file`), whose objects may differ in size.
+        """The same task with the model of a demonstration (its `model_file`, of robosuite 1.4 or 1.5), whose objects may differ in
+        size.
 
         Raises:
             ValueError: MuJoCo cannot compile it, or it is of another task.
         """
         try:
-            model = mujoco.MjModel.from_xml_string(self.env.edit_model_xml(xml))
+            model = mujoco.MjModel.from_xml_string(self.env.edit_model_xml(current_model(xml)))
         except (ValueError, SyntaxError) as error:
             raise ValueError(f"model_file does not compile: {str(error).splitlines()[0]}") from error
         _place_fixtures(model, self.model)
