@@ -10,6 +10,7 @@ from wm.data.sources.deformable import DeformableSource, particle_names
 from wm.data.sources.point_maze import PointMazeSource
 from wm.data.sources.pusht_noise import PROPRIO, STATE_NAMES, PushTNoiseSource
 from wm.data.sources.robomimic import ARM_NAMES
+from wm.data.sources.robomimic_hdf5 import DEMO_TAG, MASK_TAG
 from wm.data.sources.wall_single import WallSingleSource
 from wm.data.writers.deformable import PARTICLE_SIZE
 from wm.data.writers.writer import DatasetFacts
@@ -20,7 +21,7 @@ class Holds(NamedTuple):
 
     Args:
         name: for a person.
-        tags: of an episode.
+        tags: of an episode; `mask_` stands for all that begin so.
         fps: the rate; None where the layout tells it, else what its readers take.
         is_exact: whether frames are kept to the bit.
         has_names: of the columns; a robosuite file's follow from its keys and its controller.
@@ -44,7 +45,9 @@ HOLDS = {  # the layouts of given vectors have given names
     "pusht_noise": Holds("pusht_noise", ("shape",), PushTNoiseSource.fps),
     "deformable": Holds("deformable", fps=DeformableSource.fps, is_exact=True),
     "lerobot": Holds("lerobot", ("workspace_id",), has_tasks=True, has_cameras=True),
-    "robomimic_hdf5": Holds("robomimic's HDF5", ("success",), is_exact=True, has_names=False, has_cameras=True),
+    "robomimic_hdf5": Holds(
+        "robomimic's HDF5", ("success", MASK_TAG), is_exact=True, has_names=False, has_cameras=True
+    ),
 }
 _Names = tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]  # of actions, proprio, state
 
@@ -77,8 +80,10 @@ def lost(layout: str, facts: DatasetFacts, has_task: bool, beside: Collection[st
         beside: what else is on disk that was not read, in words.
     """
     holds = HOLDS[layout]
-    known = {*holds.tags, "demo", "task"}
-    gone = [tag for tag in facts.layout_names if tag not in known]
+    known = {*holds.tags, DEMO_TAG, "task"}
+    gone = [
+        tag for tag in facts.layout_names if tag not in known and not (tag.startswith(MASK_TAG) and MASK_TAG in known)
+    ]
     if has_task and not holds.has_tasks:
         gone.append("the task in words")
     if not holds.has_names and (facts.proprio_names != ARM_NAMES or facts.env_info is None):

@@ -190,7 +190,7 @@ def test_robosuite(tmp_path: Path) -> None:
         assert json.loads(data.attrs["env_info"]) == {"env_name": "PickPlaceCan", "robots": "Panda"}
         env_args = json.loads(data.attrs["env_args"])
         assert (env_args["env_name"], env_args["type"]) == ("PickPlaceCan", 1)
-        assert env_args["env_kwargs"]["wm_world"]["kind"] == "can"
+        assert env_args["wm_world"]["kind"] == "can"
         assert data.attrs["total"] == 3 * T
         demo = data["demo_2"]
         assert demo.attrs["model_file"] == "<mujoco model='µ'/>"

@@ -28,15 +28,15 @@ from wm.config.data import RobomimicSourceConfig
 from wm.config.errors import UserError, nearest
 from wm.data.sources.columns import parse_columns
 from wm.data.sources.file_source import KINDS, FileSource, Kind
+from wm.data.sources.robosuite_objects import OBJECT_KEY, VERSION, pose_column, pose_columns, pose_names
 
 SUFFIXES = (".hdf5", ".h5")
 MAIN_CAMERA = "agentview"
 PROPRIO_KEYS = ("robot0_joint_pos", "robot0_gripper_qpos", "robot0_joint_vel")  # 7, 2, 7
-OBJECT_KEY = "object"
 PROPRIO_KEY, STATE_KEY = "proprio", "state"  # as `wm data convert` calls vectors that are no Panda's
-ITEMS = {"Lift": ("cube",), "PickPlaceCan": ("can",), "NutAssemblySquare": ("nut",), "Stack": ("cube_a", "cube_b")}
-POSE = ("x", "y", "z", "qx", "qy", "qz", "qw")  # robosuite's `object` starts with these of each item
 OSC_ACTIONS = ("dx", "dy", "dz", "drx", "dry", "drz", "gripper")
+DEMO_TAG, MASK_TAG = "demo", "mask_"  # a demonstration's number; whether it is in a subset
+OWN_WORLD = "wm_world"  # in env_args: the config of our world
 CONTROL_HZ = 20.0  # robosuite's default, where the file tells none
 
 
@@ -59,13 +59,13 @@ class RobomimicHdf5Source(FileSource):
             first: Any = data[next((demo for demo in self.demos if has_pictures(data[demo])), self.demos[0])]
             _check_pictures(first, f"{self.path}: {self.demos[0]}")
             self.camera_key = _camera(config, name, first["obs"])
-            keys = self._keys(config, first["obs"], str(info.get("env_name", "")))
+            keys = self._keys(config, first, info)
             self._vectors, faults = self._read(data, keys)
             self.lengths: Sequence[int] = [len(values) for values in self._vectors["action"]]
             self.tags: Sequence[Mapping[str, float]] = demo_tags(file, data, self.demos)
             self.action_names: tuple[str, ...] = action_names_of(info, self._vectors["action"][0].shape[1])
-            self.proprio_names: tuple[str, ...] = _names(keys["proprio"], first["obs"], info)
-            self.state_names: tuple[str, ...] = _names(keys["state"], first["obs"], info)
+            self.proprio_names: tuple[str, ...] = _names(keys["proprio"], first, info)
+            self.state_names: tuple[str, ...] = _names(keys["state"], first, info)
             self.beside: tuple[str, ...] = _beside(first, self.camera_key, keys)
             self.note_faults(self.path, faults)
             self.fingerprint: str = self._fingerprint(data)
@@ -91,15 +91,20 @@ class RobomimicHdf5Source(FileSource):
                 pictures.read_direct(found, np.s_[row], np.s_[number])
         return found[places]
 
-    def _keys(self, config: RobomimicSourceConfig, obs: Any, env: str) -> dict[str, list[tuple[str, slice]]]:
+    def _keys(
+        self, config: RobomimicSourceConfig, demo: Any, info: Mapping[str, Any]
+    ) -> dict[str, list[tuple[str, slice]]]:
         """obs keys that make up proprio and state, each with the columns that are taken."""
+        obs, env = demo["obs"], str(info.get("env_name", ""))
         known = [key for key in obs if obs[key].ndim <= 2]
         proprio, state = config.proprio_keys, config.state_keys
         if proprio is None:
             proprio = PROPRIO_KEYS if any(key in obs for key in PROPRIO_KEYS) else (PROPRIO_KEY,) * (PROPRIO_KEY in obs)
         if state is None:
-            columns = f"[:{len(POSE) * len(ITEMS[env])}]" if env in ITEMS else ""
-            state = (*proprio, OBJECT_KEY + columns) if OBJECT_KEY in obs else (STATE_KEY,) * (STATE_KEY in obs)
+            state = (STATE_KEY,) * (STATE_KEY in obs)
+            if OBJECT_KEY in obs:
+                columns = pose_columns(demo, env, info, f"{self.path}: {self.demos[0]}")
+                state = (*proprio, OBJECT_KEY + columns)
         found: dict[str, list[tuple[str, slice]]] = {"proprio": [], "state": []}
         for field, wanted in (("proprio", proprio), ("state", state)):
             for text in wanted:
@@ -306,11 +311,15 @@ def _two_d(values: Any) -> np.ndarray:
 
 
 def env_info(data: Any, path: Path) -> dict[str, Any]:
-    """env_name, control_freq and controllers, from robomimic's env_args or robosuite's env_info."""
+    """env_name, control_freq and controllers, from robomimic's env_args or robosuite's env_info; its version, where it is told."""
     try:
         args = json.loads(data.attrs.get("env_args", "{}"))
         info = json.loads(data.attrs.get("env_info", "{}"))
-        return {**info, **args.get("env_kwargs", {}), "env_name": args.get("env_name", info.get("env_name", ""))}
+        found = {**info, **args.get("env_kwargs", {}), "env_name": args.get("env_name", info.get("env_name", ""))}
+        if OWN_WORLD in args:
+            found[OWN_WORLD] = args[OWN_WORLD]
+        version = args.get(VERSION, data.attrs.get("repository_version"))
+        return found if version is None else {**found, VERSION: str(version)}
     except (ValueError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: the attribute env_args or env_info of data is no JSON object") from error
 
@@ -322,15 +331,17 @@ def action_names_of(info: Mapping[str, Any], size: int) -> tuple[str, ...]:
     return tuple(f"action_{column + 1}" for column in range(size))
 
 
-def _names(keys: Sequence[tuple[str, slice]], obs: Any, info: Mapping[str, Any]) -> tuple[str, ...]:
+def _names(keys: Sequence[tuple[str, slice]], demo: Any, info: Mapping[str, Any]) -> tuple[str, ...]:
     """Of the columns: the worlds' names for what they hold too, else key and number from 1."""
     found: list[str] = []
-    items = [f"{item}_{part}" for item in ITEMS.get(str(info.get("env_name")), ()) for part in POSE]
+    env, obs = str(info.get("env_name", "")), demo["obs"]
     for key, columns in keys:
         short = key.removeprefix("robot0_")
         every = [f"{short}_{number}" for number in range(1, _two_d(obs[key][:1]).shape[1] + 1)]
-        if key == OBJECT_KEY:
-            every[: len(items)] = items[: len(every)]
+        poses = pose_names(env)
+        start = pose_column(demo, env, info) if key == OBJECT_KEY else None
+        if start is not None:
+            every[start : start + len(poses)] = poses[: len(every) - start]
         found += every[columns]
     return tuple(found)
 
@@ -348,8 +359,8 @@ def demo_tags(file: h5py.File, data: Any, demos: Sequence[str]) -> list[dict[str
     masks = _masks(file)
     found: list[dict[str, float]] = []
     for demo in demos:
-        tags = {"demo": float(demo.removeprefix("demo_"))}
+        tags = {DEMO_TAG: float(demo.removeprefix("demo_"))}
         if "success" in data[demo].attrs:
             tags["success"] = float(data[demo].attrs["success"])
-        found.append(tags | {f"mask_{name}": float(demo in members) for name, members in sorted(masks.items())})
+        found.append(tags | {f"{MASK_TAG}{name}": float(demo in members) for name, members in sorted(masks.items())})
     return found

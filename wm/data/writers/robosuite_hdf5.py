@@ -5,8 +5,9 @@
     data/demo_N/states      (T, X) float64: flat simulator states, before each action
     data/demo_N/actions     (T, A) float64
     data/demo_N/obs         agentview_image (T, H, W, 3), robot0_joint_pos, robot0_gripper_qpos, robot0_joint_vel, object
+    mask/NAME               names of the demonstrations of a subset, where episodes say that they belong to one
 
-Demonstrations are numbered from 1, as robosuite numbers them.
+Demonstrations are numbered from 1, as robosuite numbers them; those of another file keep their numbers.
 """
 
 from __future__ import annotations
@@ -19,13 +20,14 @@ import numpy as np
 
 from wm.config.errors import UserError
 from wm.data.atomic import atomic_file
+from wm.data.sources.robomimic_hdf5 import DEMO_TAG, MASK_TAG, OWN_WORLD
+from wm.data.sources.robosuite_objects import OBJECT_KEY, VERSION
 from wm.data.writers.writer import FolderWriter
 from wm.types import RecordedEpisode
 
 NUM_JOINTS, NUM_FINGERS = 7, 2
 NUM_PROPRIO = NUM_JOINTS + NUM_FINGERS + NUM_JOINTS
 ARM_KEYS = ("robot0_joint_pos", "robot0_gripper_qpos", "robot0_joint_vel")
-OBJECT_KEY = "object"
 MAIN_CAMERA = "agentview"
 ROBOSUITE, GYM = 1, 2  # robomimic's numbers for kinds of environments
 
@@ -52,20 +54,29 @@ class RobosuiteWriter(FolderWriter):
         """The file."""
         height, width = self.facts.frame_shape
         info = {"control_freq": self.facts.fps} if self.facts.env_info is None else dict(self.facts.env_info)
+        version = info.pop(VERSION, None)
         env = str(info.get("env_name", self.facts.world))
-        pictures = {"camera_heights": height, "camera_widths": width, "wm_world": dict(self.facts.settings)}
         env_args = {
             "env_name": env,
+            **({} if version is None else {VERSION: version}),
             "type": GYM if self.facts.env_info is None else ROBOSUITE,
-            "env_kwargs": {**info, **pictures},
+            "env_kwargs": {**info, "camera_heights": height, "camera_widths": width},
+            OWN_WORLD: dict(self.facts.settings),  # not of env_kwargs, which robomimic gives to robosuite's constructor
         }
         with atomic_file(self.folder / self.marker) as partial, h5py.File(partial, "w") as file:
             data = file.create_group("data")
             total = 0
+            masks: dict[str, list[bytes]] = {}
             for index in range(len(episodes)):
                 episode = episodes[index]
                 total += len(episode.actions)
-                self._write(data.create_group(f"demo_{index + 1}"), episode)
+                name = f"demo_{int(episode.layout.get(DEMO_TAG, index + 1))}"
+                self._write(data.create_group(name), episode)
+                for tag, value in episode.layout.items():
+                    if tag.startswith(MASK_TAG) and value:
+                        masks.setdefault(tag.removeprefix(MASK_TAG), []).append(name.encode())
+            for subset, members in masks.items():
+                file.create_dataset(f"mask/{subset}", data=np.array(members))
             data.attrs["env"] = env
             data.attrs["env_info"] = json.dumps(info)
             data.attrs["env_args"] = json.dumps(env_args)

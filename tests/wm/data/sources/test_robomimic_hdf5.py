@@ -21,7 +21,7 @@ from wm.config.experiment import ExperimentConfig
 from wm.config.resolve import Layer, resolve
 from wm.data.clip_reader import to_batch
 from wm.data.dataset import Dataset, open_source
-from wm.data.sources import robomimic_hdf5
+from wm.data.sources import robosuite_objects
 from wm.data.sources.robomimic_hdf5 import RobomimicHdf5Source
 from wm.envs.robosuite_tasks import PROPRIO_NAMES, TASKS
 from wm.types import ClipRef
@@ -60,7 +60,7 @@ def test_columns_are_called_as_in_the_worlds() -> None:
     assert found.proprio_names == PROPRIO_NAMES
     assert found.state_names == TASKS["can"].state_names
     for task in TASKS.values():
-        assert robomimic_hdf5.ITEMS[task.env_name] == task.labels
+        assert robosuite_objects.ITEMS[task.env_name] == task.labels
 
 
 def test_robomimics_own_file(tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ def test_chosen_keys_camera_and_subset(tmp_path: Path) -> None:
         10,
     ]  # by number, whatever the file's order
     assert found.proprio_names == ("eef_pos_1", "eef_pos_2", "eef_pos_3", "gripper_qpos_1")
-    assert found.state_names[:8] == (*(f"cube_{part}" for part in robomimic_hdf5.POSE), "object_8")
+    assert found.state_names[:8] == (*(f"cube_{part}" for part in robosuite_objects.POSE), "object_8")
     np.testing.assert_array_equal(found.episode(0).state, values(path, "demo_1/obs/object").astype(np.float32))
     np.testing.assert_array_equal(
         found.episode(1).frames([4]), values(path, "demo_2/obs/robot0_eye_in_hand_image")[[4]]
