@@ -20,6 +20,7 @@ from wm.data.sources.columns import parse_columns
 from wm.data.sources.file_source import FileSource, Kind
 from wm.data.sources.lerobot_hub import Hub
 from wm.data.sources.lerobot_layout import LerobotLayout, Place, read_table
+from wm.data.sources.lerobot_pictures import EpisodePictures, Pictures
 from wm.data.sources.video_file import VideoFile
 
 CAMERA_PREFIXES = ("observation.images.", "observation.image.", "observation.")
@@ -45,6 +46,8 @@ class LerobotSource(FileSource):
         self.tasks: Mapping[int, str] = layout.tasks()
         self.places: Sequence[Place] = layout.places(self.camera_key, config.episodes)
         hub.fetch(dict.fromkeys([*(p.data for p in self.places), *(p.video for p in self.places)]))
+        pictures = self.camera_key in layout.pictures
+        self._pictures = Pictures(folder, self.places, self.camera_key) if pictures else None
         self.lengths: Sequence[int] = [place.length for place in self.places]
         keys = _keys(config, layout, name)
         faults = {
@@ -90,8 +93,12 @@ class LerobotSource(FileSource):
     def frames(self, index: int, rows: np.ndarray) -> np.ndarray:
         return self.video(index).frames(rows)
 
-    def video(self, index: int) -> VideoFile:
-        """The part of a video that is this episode's. Raises UserError when it has other frames than the episode."""
+    def video(self, index: int) -> VideoFile | EpisodePictures:
+        """The part of a video that is this episode's, or its pictures. Raises UserError when it has other frames than the
+        episode.
+        """
+        if self._pictures is not None:
+            return self._pictures.episode(index)
         place = self.places[index]
         start = place.start_s
         span = (0.0, None) if start is None else (start, start + place.length / self.fps)
@@ -233,14 +240,22 @@ def _camera(layout: LerobotLayout, wanted: str | None, name: str) -> str:
     """The feature of the chosen camera, given by that or by its last part."""
     cameras = {_short(key): key for key in layout.cameras}
     if not cameras:
-        why = "holds its pictures as images, and only videos are read" if layout.pictures else "holds no video"
-        raise UserError(f"{layout.folder}: {why}")
+        why = (
+            f"only depth ({', '.join(layout.depth)}), and colour is read"
+            if layout.depth
+            else "no video and no pictures"
+        )
+        raise UserError(f"{layout.folder}: holds {why}")
     if wanted is None:
         wanted = next(iter(cameras)) if len(cameras) == 1 else MAIN_CAMERA
         if wanted not in cameras:
             raise UserError(f"data.sources.{name}.camera: say which of {', '.join(sorted(cameras))}")
     if wanted in layout.cameras:
         return wanted
+    if wanted in (*layout.depth, *map(_short, layout.depth)):
+        raise UserError(
+            f"data.sources.{name}.camera: '{wanted}' is depth, or not of three channels, and colour is read"
+        )
     if wanted not in cameras:
         raise UserError(f"data.sources.{name}.camera: no camera '{wanted}'.{nearest(wanted, cameras)}")
     return cameras[wanted]
@@ -257,9 +272,12 @@ def _keys(config: LerobotSourceConfig, layout: LerobotLayout, name: str) -> dict
     found: dict[str, list[tuple[str, slice]]] = {}
     for kind, default in DEFAULT_KEYS.items():
         wanted: tuple[str, ...] | None = getattr(config, f"{kind}_keys")
+        path = f"data.sources.{name}.{kind}_keys"
         if wanted is None:
             wanted = (default,) if default in known else ()
-        path = f"data.sources.{name}.{kind}_keys"
+            alike = [key for key in known if key.startswith((f"{default}.", f"{default}s."))]
+            if not wanted and alike and config.labels == "all":  # as in airoa-moma and agibot
+                raise UserError(f"{path}: no '{default}', but {', '.join(alike)}: say which of them, or [] for none")
         found[kind] = [parse_columns(text, path) for text in wanted]
         for key, _ in found[kind]:
             if key not in known:

@@ -5,8 +5,8 @@
     v2.x  meta/info.json  meta/tasks.jsonl  meta/episodes.jsonl: one data file and one video a camera an episode
           data/chunk-{:03d}/episode_{:06d}.parquet  videos/chunk-{:03d}/KEY/episode_{:06d}.mp4
 
-info.json names the version, fps, features and the two patterns of paths. Source: lerobot 0.4.4, datasets/lerobot_dataset.py and
-datasets/v30/convert_dataset_v21_to_v30.py.
+Pictures that are no videos are a column of the data files. info.json names the version, fps, features and the two patterns of
+paths. Source: lerobot 0.4.4, datasets/lerobot_dataset.py and datasets/v30/convert_dataset_v21_to_v30.py.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from wm.config.errors import UserError
 
 INFO = "meta/info.json"
 MAJORS = {"v2": 2, "v3": 3}
+CHANNEL_WORDS = ("channel", "channels", "rgb", "c")
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Place:
     Args:
         number: its `episode_index`.
         length: frames.
-        data, video: files, relative to the data set.
+        data, video: files, relative to the data set; where there is no video, the data file has the pictures.
         start_s: when it begins in the video; None where the video is its own.
     """
 
@@ -61,13 +62,15 @@ class LerobotLayout:
             self.total = int(info["total_episodes"])
             self._chunks_size = int(info.get("chunks_size", 1000))
             self._patterns = {key: str(info[f"{key}_path"]) for key in ("data", "video")}
-            cameras = [key for key, each in self.features.items() if each["dtype"] == "video"]
-            self.pictures = [key for key, each in self.features.items() if each["dtype"] == "image"]
+            seen = [key for key, each in self.features.items() if each["dtype"] in ("video", "image")]
+            cameras = [key for key in seen if is_colour(self.features[key])]
+            self.pictures = [key for key in seen if self.features[key]["dtype"] == "image"]
+            self.depth = [key for key in seen if key not in cameras]
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"{folder / INFO}: not LeRobot's ({error!r})") from error
         if not self.fps > 0:
             raise UserError(f"{folder / INFO}: fps {self.fps:g}")
-        self.cameras: Sequence[str] = cameras
+        self.cameras: Sequence[str] = cameras  # of colour
 
     def tasks(self) -> dict[int, str]:
         """The tasks in words, by number."""
@@ -99,17 +102,24 @@ class LerobotLayout:
             with _well_formed(self.folder / "meta/episodes.jsonl"):
                 number = int(row["episode_index"])
                 facts = {"episode_chunk": number // self._chunks_size, "episode_index": number, "video_key": camera}
-                data, video = self._path("data", facts), self._path("video", facts)
+                data = self._path("data", facts)
+                video = data if camera in self.pictures else self._path("video", facts)
                 found.append(Place(number, int(row["length"]), data, video, None))
         return found
 
     def _places_v3(self, camera: str) -> list[Place]:
         files = sorted((self.folder / "meta/episodes").glob("*/*.parquet"))
-        of_data = [f"data/{key}_index" for key in ("chunk", "file")]
+        of_episode, of_data = ["episode_index", "length"], [f"data/{key}_index" for key in ("chunk", "file")]
         of_video = [f"videos/{camera}/{key}" for key in ("chunk_index", "file_index", "from_timestamp", "to_timestamp")]
         found: list[Place] = []
+        if camera in self.pictures:
+            for row in (row for file in files for row in read_table(file, [*of_episode, *of_data]).to_pylist()):
+                number, length, chunk, index = row.values()
+                data = self._path("data", {"chunk_index": chunk, "file_index": index})
+                found.append(Place(number, length, data, data, None))
+            return found
         for file in files:
-            for row in read_table(file, ["episode_index", "length", *of_data, *of_video]).to_pylist():
+            for row in read_table(file, [*of_episode, *of_data, *of_video]).to_pylist():
                 number, length, *values = row.values()
                 chunk, index, video_chunk, video_index, start, end = values
                 data = self._path("data", {"chunk_index": chunk, "file_index": index})
@@ -142,6 +152,18 @@ def read_table(file: Path, columns: Sequence[str] | None = None) -> pa.Table:
     except (OSError, pa.ArrowException) as error:
         text = " ".join(str(error).split())[:160]
         raise UserError(f"{file}: unreadable parquet, missing or damaged ({text})") from error
+
+
+def is_colour(feature: Mapping[str, Any]) -> bool:
+    """Whether a feature of dtype video or image has three channels and is no depth map, as far as info.json says."""
+    told: Any = feature.get("info") or feature.get("video_info") or {}
+    if told.get("video.is_depth_map") or told.get("is_depth_map"):
+        return False
+    shape, names = list(feature.get("shape") or ()), feature.get("names")
+    if isinstance(names, list) and len(names) == len(shape):
+        channels = [size for name, size in zip(names, shape, strict=True) if str(name).lower() in CHANNEL_WORDS]
+        return channels in ([], [3])
+    return len(shape) != 3 or 3 in (shape[0], shape[-1])
 
 
 @contextmanager

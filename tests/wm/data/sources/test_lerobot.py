@@ -208,8 +208,8 @@ def test_cameras_that_are_no_videos(tmp_path: Path) -> None:
     cases = [
         ({"observation.images.left": features["observation.images.main"], **features}, "main", None),
         ({key.replace("main", "left"): each for key, each in features.items()}, "say which of left, wrist", None),
-        ({key: {**each, "dtype": each["dtype"].replace("video", "image")} for key, each in features.items()}, "images", 1),
-        ({key: each for key, each in features.items() if "images" not in key}, "holds no video", 1),
+        ({key: {**each, "dtype": each["dtype"].replace("video", "image")} for key, each in features.items()}, "expected pictures", 1),
+        ({key: each for key, each in features.items() if "images" not in key}, "holds no video and no pictures", 1),
     ]  # fmt: skip
     for number, (given, says, _) in enumerate(cases):
         folder = copy("v2.1", tmp_path / str(number))
