@@ -123,8 +123,19 @@ class RunClips:
 
     def read(self, step: int, rank: int = 0, num_ranks: int = 1) -> Arrays:
         """One rank's part of the global batch at `step`."""
+        return {key: values[0] for key, values in self.read_steps(step, step + 1, rank, num_ranks).items()}
+
+    def read_steps(self, start: int, stop: int, rank: int = 0, num_ranks: int = 1) -> Arrays:
+        """The same of some steps of one stretch; the arrays' first axis is theirs."""
+        refs = [ref for step in range(start, stop) for ref in self.schedule.shard(step, rank, num_ranks)]
+        arrays = self._readers[self.size_at(start)].read(refs, images=self.config.trains_on_images)
+        return {key: values.reshape(stop - start, -1, *values.shape[1:]) for key, values in arrays.items()}
+
+    def step_bytes(self, step: int, rank: int = 0, num_ranks: int = 1) -> int:
+        """Of what `read` gives, from one of its clips."""
         refs = self.schedule.shard(step, rank, num_ranks)
-        return self._readers[self.size_at(step)].read(refs, images=self.config.trains_on_images)
+        clip = self._readers[self.size_at(step)].read(refs[:1], images=self.config.trains_on_images)
+        return len(refs) * sum(values.nbytes for values in clip.values())
 
     @cached_property
     def _readers(self) -> dict[int | None, ClipReader]:

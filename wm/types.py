@@ -77,7 +77,7 @@ class Observation:
     """What a model sees: pixels or tokens, and proprioception when the source has it.
 
     Args:
-        visual: uint8 pixels (B, T, H, W, 3) or patch tokens (B, T, P, D).
+        visual: uint8 pixels (B, T, H, W, 3) or patch tokens (B, T, P, D) float32; float16 on their way from the store to `Batch.to`.
         proprio: normalised proprioception (B, T, Dp), or None.
         has_proprio: (B,) bool, False for clips without it; None: all have it.
     """
@@ -165,8 +165,11 @@ class Batch:
         return [self.map(lambda values, first=first: values[first : first + size]) for first in starts]
 
     def to(self, device: torch.device) -> Batch:
-        """The same batch on another device."""
-        return self.map(lambda values: values.to(device))
+        """The same batch on another device; float16 tokens become float32 there."""
+        moved = self.map(lambda values: values.to(device))
+        if moved.obs.visual.dtype != torch.float16:
+            return moved
+        return replace(moved, obs=replace(moved.obs, visual=moved.obs.visual.float()))
 
 
 @dataclass(frozen=True)

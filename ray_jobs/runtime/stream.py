@@ -6,11 +6,13 @@ workers (Ray Data's own splitting promises neither), and a resume only has to na
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+import warnings
+from collections.abc import Iterator, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from queue import SimpleQueue
+from threading import Semaphore, Thread
+from typing import Any, NamedTuple, Self, cast
 
 import numpy as np
 import ray.data
@@ -23,9 +25,15 @@ from wm.data.clip_reader import to_batch
 from wm.training_run import RunClips
 from wm.types import Batch
 
-STEPS_PER_TASK = 20  # rows of a block: large enough that a task's overhead vanishes, small enough to start soon
 Fingerprints = tuple[tuple[int | None, str], ...]  # RunInputs.fingerprints, as something that can be hashed
-SPAN_BYTES = 32 * 2**20  # of one span; two are in the object store at a time
+Block = dict[str, np.ndarray]  # arrays of some steps, one row each
+BLOCK_BYTES = (
+    32 * 2**20
+)  # what a task hands over at a time, or one step; below what Ray Data would cut (and copy) again
+SPAN_BYTES = 256 * 2**20  # of a task, or FIRST_STEPS; two are in the object store at a time
+FIRST_STEPS = 20  # of the first task; each later one has twice the steps of the one before, up to SPAN_BYTES
+
+warnings.filterwarnings("ignore", message="The given NumPy array is not writable")  # see `_own`
 
 
 @lru_cache(maxsize=4)
@@ -50,12 +58,12 @@ class ClipSource(NamedTuple):
 
 
 class ClipDatasource(Datasource):
-    """Rows are steps; a read task reads the clips of its steps. One remote call for a block, none before (RAY.md 4)."""
+    """Rows are steps, in order; one read task reads the clips of all. One remote call, none before (RAY.md 4)."""
 
     def __init__(self, source: ClipSource, start: int, stop: int) -> None:
         super().__init__()
         self._source = source
-        self._spans = [(first, min(first + STEPS_PER_TASK, stop)) for first in range(start, stop, STEPS_PER_TASK)]
+        self._start, self._stop = start, stop
 
     def estimate_inmemory_data_size(self) -> int | None:
         """Unknown before the first block."""
@@ -64,70 +72,125 @@ class ClipDatasource(Datasource):
     def get_read_tasks(
         self, parallelism: int, per_task_row_limit: int | None = None, data_context: DataContext | None = None
     ) -> list[ReadTask]:
-        """One task for each span, whatever parallelism is asked for."""
-        return [
-            ReadTask(
-                partial(_read, self._source, first, stop),
-                BlockMetadata(num_rows=stop - first, size_bytes=None, exec_stats=None),
-            )
-            for first, stop in self._spans
-        ]
+        """One, whatever parallelism is asked for: its blocks come in order, each as soon as it is read."""
+        metadata = BlockMetadata(num_rows=self._stop - self._start, size_bytes=None, exec_stats=None)
+        return [ReadTask(partial(_read, self._source, self._start, self._stop), metadata)]
 
 
-def _read(source: ClipSource, first: int, stop: int) -> Iterable[Any]:
+def _read(source: ClipSource, start: int, stop: int) -> Iterator[Any]:
+    """Blocks of one step, two, four ... up to BLOCK_BYTES: the first is there soon, and a block costs some milliseconds."""
     clips = open_clips(source.config_json, source.root, source.fingerprints)
-    read = [clips.read(step, source.rank, source.num_ranks) for step in range(first, stop)]
-    arrays = {key: np.stack([one[key] for one in read]) for key in read[0]}
-    yield BlockAccessor.batch_to_block({"step": np.arange(first, stop), **arrays})
+    most = max(1, BLOCK_BYTES // clips.step_bytes(start, source.rank, source.num_ranks))
+    steps = 1
+    while start < stop:
+        last = min(start + min(steps, most), stop)
+        arrays = clips.read_steps(start, last, source.rank, source.num_ranks)
+        yield BlockAccessor.batch_to_block({"step": np.arange(start, last), **arrays})
+        start, steps = last, 2 * steps
 
 
-def stream_batches(source: ClipSource, start: int, cpus_per_task: float) -> Iterator[Batch]:
+def stream_batches(
+    source: ClipSource, start: int, cpus_per_task: float, clips: RunClips | None = None
+) -> Iterator[Batch]:
     """One rank's batches of steps start, start + 1, ... to the end.
 
-    Spans of steps are read whole, one ahead of the one in use. Ray Data's streaming executor would instead keep a thread of
-    this process busy all the time that reading is ahead of training (a third of a core here, and the interpreter's lock).
+    Tokens are float16, in shared memory: `Batch.to` makes them float32. Spans of steps are read one after another, each by one
+    task of a Ray Data execution of its own, and at most one beyond that in use. One execution over all steps would instead keep
+    a thread of this process busy all the time that reading is ahead of training (a third of a core, and the interpreter's lock).
 
     Args:
         cpus_per_task: logical CPUs of a reading task.
+        clips: those of `source`, where this process has opened them.
 
     Raises:
         RuntimeError: Ray Data gave a step out of order.
     """
-    spans = _spans(source, start)
-    with ThreadPoolExecutor(max_workers=1) as reader:
-        coming = [reader.submit(_read_span, source, first, stop, cpus_per_task) for first, stop in spans[:1]]
-        for number, (first, _) in enumerate(spans):
-            dataset = coming.pop().result()
-            if number + 1 < len(spans):
-                coming.append(reader.submit(_read_span, source, *spans[number + 1], cpus_per_task))
-            rows: Iterable[Any] = dataset.iter_batches(batch_size=1, batch_format="numpy", prefetch_batches=0)
-            for expected, row in enumerate(rows, start=first):
-                if int(row["step"][0]) != expected:
-                    raise RuntimeError(f"the stream gave step {int(row['step'][0])} where {expected} was due")
-                yield to_batch({key: np.array(value[0]) for key, value in row.items() if key != "step"})
+    spans = _spans(clips or open_clips(source.config_json, source.root, source.fingerprints), source, start)
+    with _Reading(source, spans, cpus_per_task) as reading:
+        for first, stop in spans:
+            expected = first
+            while expected < stop:
+                block = reading.next_block()
+                for row, step in enumerate(block.pop("step")):
+                    if step != expected:
+                        raise RuntimeError(f"the stream gave step {step} where {expected} was due")
+                    yield to_batch({key: _own(values[row]) for key, values in block.items()}, as_stored=True)
+                    expected += 1
+                del block
+            reading.read_one_more()
 
 
-def _spans(source: ClipSource, start: int) -> list[tuple[int, int]]:
-    """The first span is one task, so that training starts soon; the others fill SPAN_BYTES. In a span all batches have one shape."""
-    clips = open_clips(source.config_json, source.root, source.fingerprints)
+def _own(values: np.ndarray) -> np.ndarray:
+    """Shared memory can only be read, and writing to it ends the process: all but tokens, which `Batch.to` copies, is copied here."""
+    return values if values.dtype == np.float16 else values.copy()
+
+
+def _spans(clips: RunClips, source: ClipSource, start: int) -> list[tuple[int, int]]:
+    """The first are short, so that training does not wait for a long one; the others fill SPAN_BYTES.
+
+    In a span all batches have one shape.
+    """
     spans: list[tuple[int, int]] = []
+    steps = FIRST_STEPS
     for first, stop in clips.stretches(start):
-        step_bytes = sum(array.nbytes for array in clips.read(first, source.rank, source.num_ranks).values())
-        steps = max(SPAN_BYTES // max(step_bytes, 1), STEPS_PER_TASK)
+        most = max(SPAN_BYTES // clips.step_bytes(first, source.rank, source.num_ranks), 1)
         low = first
         while low < stop:
-            high = min(low + (steps if spans else STEPS_PER_TASK), stop)
+            high = min(low + min(steps, most), stop)
             spans.append((low, high))
-            low = high
+            low, steps = high, 2 * steps
     return spans
 
 
-def _read_span(source: ClipSource, start: int, stop: int, cpus_per_task: float) -> ray.data.Dataset:
+class _Reading:
+    """A thread that reads span after span: two, and one more for each `read_one_more`. Blocks stay in the object store."""
+
+    def __init__(self, source: ClipSource, spans: Sequence[tuple[int, int]], cpus_per_task: float) -> None:
+        self._room = Semaphore(2)
+        self._ready: SimpleQueue[Block | BaseException] = SimpleQueue()
+        self._ended = False
+        self._thread = Thread(target=self._read, args=(source, spans, cpus_per_task), name="clips", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._ended = True
+        self.read_one_more()
+        self._thread.join()
+
+    def next_block(self) -> Block:
+        """Waits for it. Raises what reading it raised."""
+        found = self._ready.get()
+        if isinstance(found, BaseException):
+            raise found
+        return found
+
+    def read_one_more(self) -> None:
+        """A span is used up."""
+        self._room.release()
+
+    def _read(self, source: ClipSource, spans: Sequence[tuple[int, int]], cpus_per_task: float) -> None:
+        try:
+            for first, stop in spans:
+                self._room.acquire()
+                for block in _read_span(source, first, stop, cpus_per_task):
+                    if self._ended:
+                        return
+                    self._ready.put(block)
+        except BaseException as error:
+            self._ready.put(error)
+
+
+def _read_span(source: ClipSource, start: int, stop: int, cpus_per_task: float) -> Iterator[Block]:
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.execution_options.preserve_order = True
     # One task at a time for each run: more would take CPUs from the other runs on this machine.
     context.execution_options.resource_limits = ExecutionResources(cpu=cpus_per_task)
-    datasource = ClipDatasource(source, start, stop)
-    blocks = len(datasource.get_read_tasks(1))
-    return ray.data.read_datasource(datasource, num_cpus=cpus_per_task, override_num_blocks=blocks).materialize()
+    dataset = ray.data.read_datasource(
+        ClipDatasource(source, start, stop), num_cpus=cpus_per_task, override_num_blocks=1
+    )
+    for block in dataset.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=0):
+        yield cast(Block, block)

@@ -165,7 +165,7 @@ def _train(job: RunJob, reporter: TrainReporter, lock_wait_s: float) -> None:
         source = ClipSource(job["config_json"], job["root"], tuple(inputs.fingerprints.items()), rank, num_ranks)
 
         def batches(start: int) -> Iterator[Batch]:
-            stream = stream_batches(source, start, config.resources.cpus_per_data_task)
+            stream = stream_batches(source, start, config.resources.cpus_per_data_task, inputs.clips)
             return map(inputs.encode, stream, count(start))
 
         training = inputs.training(

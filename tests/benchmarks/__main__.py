@@ -16,7 +16,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from tests.benchmarks import predictors, sweeps, worlds
+from tests.benchmarks import predictors, streams, sweeps, worlds
 from tests.benchmarks.row import Row
 from wm.config.model import DinoWmConfig, NoProprio, PredictorConfig
 from wm.config.plan import CemConfig, ObjectiveConfig
@@ -93,49 +93,14 @@ def token_store() -> Row:
     )
 
 
-def ray_stream() -> Row:
-    """Batches through Ray Data against reading in this process."""
-    import ray
-
-    from experiments.spec import load_spec
-    from ray_jobs.make_data import make_wall
-    from ray_jobs.runtime.cluster import cluster
-    from ray_jobs.runtime.stream import ClipSource, stream_batches
-    from wm.data.clip_reader import to_batch
-    from wm.training_run import RunInputs
-
-    with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
-        make_wall(root / "data" / "wall", episodes=20, steps=60, frame_size=84)
-        spec, overrides = load_spec(
-            "align_vs_align_recon", ["train.epochs=2", "train.steps_per_epoch=100", f"storage.root={root}"]
-        )
-        config = spec.resolve_runs(overrides)[0].config
-        inputs = RunInputs(config, root)
-        for store in inputs.dataset.stores.values():
-            list(store.write(inputs.encoder, store.missing()))
-        steps = 200
-        local = seconds(lambda: [to_batch(inputs.clips.read(step)) for step in range(steps)], 3)
-        source = ClipSource(config.model_dump_json(), str(root), tuple(inputs.fingerprints.items()), 0, 1)
-        with cluster():
-            streamed = seconds(lambda: list(stream_batches(source, 0, 0.2)), 3)
-        assert not ray.is_initialized()
-    return Row(
-        f"{steps} batches of 32 clips, {steps * 32 / streamed:.0f} clips/s streamed",
-        "in process",
-        local,
-        "Ray Data",
-        streamed,
-    )
-
-
-_ONE = (planning_encode_once, token_store, ray_stream)
+_ONE = (planning_encode_once, token_store)
 _SEVERAL = (
     predictors.training_step,
     sweeps.trial_start,
     sweeps.mlflow_rows,
     sweeps.control_plane_memory,
     worlds.worlds,
+    streams.stream,
 )
 BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     **{work.__name__: lambda work=work: [work()] for work in _ONE},

@@ -10,13 +10,14 @@ import torch
 
 from experiments.spec import load_spec
 from ray_jobs.runtime.runs import open_runs
-from ray_jobs.runtime.stream import STEPS_PER_TASK, ClipSource, stream_batches
+from ray_jobs.runtime.stream import FIRST_STEPS, ClipSource, stream_batches
 from ray_jobs.runtime.tokens import encode_missing
 from tests.integration.conftest import SPEC, make_data
 from wm.config.resolve import with_overrides
 from wm.data.clip_reader import to_batch
 from wm.training_run import RunInputs
 
+CPU = torch.device("cpu")
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 
@@ -34,7 +35,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, ray_cluster: Any) -> Any:
     return runs[0]
 
 
-@pytest.mark.parametrize(("rank", "num_ranks", "start"), [(0, 1, 0), (1, 2, 0), (0, 1, STEPS_PER_TASK + 7)])
+@pytest.mark.parametrize(("rank", "num_ranks", "start"), [(0, 1, 0), (1, 2, 0), (0, 1, FIRST_STEPS + 7)])
 def test_stream_is_the_schedule(run: Any, rank: int, num_ranks: int, start: int) -> None:
     fingerprints = tuple(run.inputs.fingerprints.items())
     source = ClipSource(run.config.model_dump_json(), str(run.inputs.root), fingerprints, rank, num_ranks)
@@ -43,7 +44,7 @@ def test_stream_is_the_schedule(run: Any, rank: int, num_ranks: int, start: int)
     assert len(streamed) == total - start
     for step, batch in enumerate(streamed, start=start):
         expected = to_batch(run.inputs.clips.read(step, rank, num_ranks))
-        assert torch.equal(batch.obs.visual, expected.obs.visual)
+        assert torch.equal(batch.to(CPU).obs.visual, expected.obs.visual)
         assert batch.obs.visual.shape[2] == (1 if step < 27 else 4)
         assert torch.equal(batch.actions, expected.actions)
         assert batch.state is not None
@@ -66,7 +67,7 @@ def test_every_batch_of_the_stream_has_its_share(run: Any, num_ranks: int) -> No
     changes = {"data.sources.video": video, "data.mixture": mixture, "data.tokens": "online", "train.batch_size": 20}
     config = with_overrides(run.config, {**changes, "train.resolution": []})
     mixed = RunInputs(config, run.inputs.root)
-    start = STEPS_PER_TASK + 7
+    start = FIRST_STEPS + 7
     counts = []
     for rank in range(num_ranks):
         fingerprints = tuple(mixed.fingerprints.items())

@@ -1,0 +1,267 @@
+"""Ray Data's stream: clips from videos and tokens, the wait of a training, its memory, the time to a first batch.
+
+Each pair is measured in turns, twice, and the better of each counts: other work on the machine comes and goes.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+
+from ray_jobs.runtime.stream import open_clips, stream_batches
+from ray_jobs.runtime.training import quieten
+from tests.benchmarks import stream_data as data
+from tests.benchmarks.row import Row
+from wm.data.clip_reader import to_batch
+from wm.encoders import torchvision_shim
+from wm.training.reporter import NullReporter
+from wm.training_run import RunInputs
+from wm.types import Batch, ClipRef
+
+EPISODES, STEPS = 20, 200  # of PushT
+BATCH = 32
+CPUS_PER_TASK = 0.2
+MEMORY_STEPS = 10_000
+FIGURES = Path(tempfile.gettempdir()) / "wm_bench"
+
+
+def stream() -> list[Row]:
+    """All of this file."""
+    quieten()
+    with tempfile.TemporaryDirectory() as folder, data.a_cluster():
+        root = Path(folder)
+        data.pusht_videos(root / "data" / "pusht", EPISODES, STEPS)
+        return [
+            *first_batches(root),
+            *videos(root),
+            *lerobot_videos(root),
+            *tokens(root),
+            *features(root),
+            *memory(root),
+        ]
+
+
+def videos(root: Path) -> list[Row]:
+    """Against a loader in this process that decodes the whole episode for every clip."""
+    rows: list[Row] = []
+    for every in (12, 250):
+        if every != 12:
+            for file in sorted((root / "data" / "pusht").rglob("*.mp4")):
+                data.with_keyframes(file, every)
+        inputs = _pusht(root, seed=every)
+
+        def whole(inputs: RunInputs = inputs) -> Iterator[int]:
+            for ref in _refs(inputs):
+                episode = inputs.dataset.sources["data"].episode(ref.episode)
+                yield len(episode.frames(np.arange(episode.length))[ref.frame_indices]) // data.CLIP_FRAMES
+
+        base, ours = _rates(whole, lambda inputs=inputs: _streamed(inputs))
+        rows.append(
+            Row(f"PushT clips, keyframe every {every}", "whole episodes", 1 / base, "Ray Data", 1 / ours, "s/clip")
+        )
+    return rows
+
+
+def lerobot_videos(root: Path) -> list[Row]:
+    """Against LeRobotDataset in a DataLoader of one process, our one reading task on the same files."""
+    torchvision_shim.install()
+    from lerobot.datasets.lerobot_dataset import LeRobotDataset
+
+    from ray_jobs.convert_data import convert_data
+
+    folder = root / "data" / "lerobot"
+    convert_data(root / "data" / "pusht", folder, "lerobot", actors=0)
+    rows: list[Row] = []
+    for every in (2, 12, 250):  # 2 is what LeRobot's own writer makes
+        if every != 2:
+            for file in sorted(folder.rglob("*.mp4")):
+                data.with_keyframes(file, every)
+        inputs = data.open_run(root, {"kind": "lerobot", "path": "lerobot"}, data={"tokens": "online"}, seed=every)
+        seconds = [index * data.FRAMESKIP / 10 for index in range(data.CLIP_FRAMES)]
+        wanted = {"observation.images.main": seconds, "observation.state": seconds}
+        wanted["action"] = [index / 10 for index in range(data.CLIP_FRAMES * data.FRAMESKIP)]
+        theirs = LeRobotDataset("wm/pusht", root=folder, delta_timestamps=wanted)
+
+        def loader(theirs: Any = theirs) -> Iterator[int]:
+            order = torch.randperm(len(theirs), generator=torch.Generator().manual_seed(0)).tolist()
+            context = multiprocessing.get_context("spawn")  # Ray's threads do not survive a fork
+            loaded = torch.utils.data.DataLoader(
+                theirs, BATCH, sampler=order, num_workers=1, multiprocessing_context=context
+            )
+            for batch in loaded:
+                yield len(batch["action"])
+
+        base, ours = _rates(loader, lambda inputs=inputs: _streamed(inputs))
+        name = f"the same as LeRobot data, keyframe every {every}"
+        rows.append(Row(name, "LeRobotDataset", 1 / base, "Ray Data", 1 / ours, "s/clip"))
+    return rows
+
+
+def tokens(root: Path) -> list[Row]:
+    """Stored tokens of 196 x 384: read in this process against Ray Data, and the wait of a small training."""
+    from ray_jobs.make_data import make_wall
+
+    make_wall(root / "data" / "wall", episodes=40, steps=60, frame_size=28)
+    inputs = data.open_run(root, {"kind": "dino_wm", "path": "wall"})
+    data.store_tokens(inputs)
+    local, streamed = _rates(lambda: _local(inputs), lambda: _streamed(inputs))
+    small = data.open_run(root, {"kind": "dino_wm", "path": "wall"}, batch_size=8, steps_per_epoch=40)
+    total, wait, parameters = _trained(small)
+    return [
+        Row("tokens 196 x 384 fp16", "in process", 1 / local, "Ray Data", 1 / streamed, "s/clip"),
+        Row(f"40 steps of 8 clips, {parameters / 1e6:.1f} M parameters", "training", total, "wait", wait),
+    ]
+
+
+def features(root: Path) -> list[Row]:
+    """One token of 1024 a frame, where a step is small: reading against Ray Data, and the wait of a small training."""
+    data.save_features(root / "data" / "features", episodes=60, steps=100, dim=1024)
+    encoder = {"kind": "precomputed", "provenance": "noise", "dim": 1024}
+    source = {"kind": "precomputed", "path": "features"}
+    inputs = data.open_run(root, source, encoder=encoder)
+    local, streamed = _rates(lambda: _local(inputs), lambda: _streamed(inputs))
+    small = data.open_run(root, source, encoder=encoder, steps_per_epoch=1000)
+    total, wait, parameters = _trained(small)
+    return [
+        Row("features 1 x 1024 fp16", "in process", 1 / local, "Ray Data", 1 / streamed, "s/clip"),
+        Row(f"1000 steps of 32 clips, {parameters / 1e6:.1f} M parameters", "training", total, "wait", wait),
+    ]
+
+
+def first_batches(root: Path) -> list[Row]:
+    """From asking to the first batch with ten times the episodes; the reading process is there and has imported all it needs."""
+    taken: dict[int, float] = {}
+    data.many_episodes(root / "data" / "pusht", root / "data" / "pusht10", 10)
+    _first(_pusht(root, seed=1))
+    for times, path in ((1, "pusht"), (10, "pusht10")):
+        found = [_first(_pusht(root, path, seed=2 + repeat)) for repeat in range(3)]
+        taken[times] = float(np.median(found))
+    return [Row(f"first batch, {10 * EPISODES} videos", f"{EPISODES} videos", taken[1], "10 x", taken[10])]
+
+
+def memory(root: Path) -> list[Row]:
+    """Of this process, its reading tasks and the object store, over 10,000 batches of 8 clips of features."""
+    import matplotlib.pyplot as plt
+
+    folder = root / "data" / "small"
+    if not folder.exists():
+        data.save_features(folder, episodes=60, steps=100, dim=256)
+    encoder = {"kind": "precomputed", "provenance": "noise", "dim": 256}
+    inputs = data.open_run(root, {"kind": "precomputed", "path": "small"}, encoder=encoder, batch_size=8)
+    seen: list[tuple[int, float, float]] = []
+    for step, _ in enumerate(islice(_batches(inputs), MEMORY_STEPS), start=1):
+        if step % 250 == 0:
+            seen.append((step, *_memory_mib()))
+    steps, processes, store = np.array(seen).T
+    FIGURES.mkdir(exist_ok=True)
+    figure, axes = plt.subplots(figsize=(6, 3.2), layout="constrained")
+    axes.plot(steps, processes, label="worker and reading tasks, without shared memory")
+    axes.plot(steps, store, label="object store")
+    axes.set(xlabel="batches", ylabel="MiB", ylim=(0, None), title="Memory of the stream")
+    axes.legend()
+    figure.savefig(FIGURES / "stream_memory.png", dpi=120)
+    early, late = (
+        (processes + store)[steps <= MEMORY_STEPS / 5].max(),
+        (processes + store)[steps > MEMORY_STEPS / 5].max(),
+    )
+    name = f"most memory in {MEMORY_STEPS} batches ({FIGURES / 'stream_memory.png'})"
+    return [Row(name, "first fifth", early, "after it", late, "MiB")]
+
+
+def _pusht(root: Path, path: str = "pusht", seed: int = 0) -> RunInputs:
+    source = {"kind": "dino_wm", "layout": "pusht_noise", "path": path}
+    return data.open_run(root, source, data={"tokens": "online"}, seed=seed)
+
+
+def _refs(inputs: RunInputs) -> Iterator[ClipRef]:
+    for step in range(inputs.total_steps):
+        yield from inputs.clips.schedule.batch_at(step)
+
+
+def _batches(inputs: RunInputs) -> Iterator[Batch]:
+    return stream_batches(data.clip_source(inputs), 0, CPUS_PER_TASK)
+
+
+def _streamed(inputs: RunInputs) -> Iterator[int]:
+    return (batch.num_clips for batch in _batches(inputs))
+
+
+def _local(inputs: RunInputs) -> Iterator[int]:
+    return (to_batch(inputs.clips.read(step)).num_clips for step in range(inputs.total_steps))
+
+
+def _rates(*loaders: Callable[[], Iterator[int]], for_s: float = 12.0) -> list[float]:
+    """Clips a second of each, once it is under way."""
+    best = [0.0] * len(loaders)
+    for _ in range(2):
+        for number, loader in enumerate(loaders):
+            counts = loader()
+            clips, began, warm = 0, time.monotonic(), time.monotonic() + for_s / 3
+            for count in counts:
+                now = time.monotonic()
+                if now < warm:
+                    clips, began = 0, now
+                    continue
+                clips += count
+                if now > warm + for_s:
+                    break
+            best[number] = max(best[number], clips / (now - began))
+            counts.close()  # type: ignore[attr-defined]
+    return best
+
+
+def _trained(inputs: RunInputs) -> tuple[float, float, int]:
+    """(seconds of a training after its first steps, seconds of those that it waited for its batches, parameters of its predictor)."""
+    skipped = inputs.total_steps // 10
+    waited: list[float] = []
+    began = 0.0
+
+    def batches(start: int) -> Iterator[Batch]:
+        nonlocal began
+        source = iter(_batches(inputs))
+        for step in range(inputs.total_steps):
+            if step == skipped:
+                began = time.monotonic()
+            asked = time.monotonic()
+            batch = next(source)
+            waited.append(time.monotonic() - asked)
+            yield batch
+
+    training = inputs.training(NullReporter(), batches, keep_checkpoints=False)
+    training.validate = training.health = None
+    training.run()
+    parameters = sum(each.numel() for each in training.model.predictor.parameters())
+    return time.monotonic() - began, sum(waited[skipped:]), parameters
+
+
+def _first(inputs: RunInputs) -> float:
+    open_clips.cache_clear()
+    began = time.monotonic()
+    batches = iter(_batches(inputs))
+    next(batches)
+    return time.monotonic() - began
+
+
+def _memory_mib() -> tuple[float, float]:
+    """Own memory of this process and of Ray's workers, and what lies in the object store."""
+    own = store = 0
+    for process in [psutil.Process(), *psutil.Process().children(recursive=True)]:
+        try:
+            if process.pid == os.getpid() or process.name().startswith("ray::"):
+                found = process.memory_info()
+                own += found.rss - found.shared
+            elif process.name() == "raylet":
+                store = process.memory_info().shared
+        except psutil.Error:
+            continue
+    return own / 2**20, store / 2**20
