@@ -13,6 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -22,10 +23,12 @@ from wm.config.experiment import ExperimentConfig
 from wm.config.hashing import train_hash
 from wm.contracts import Encoder, Reporter
 from wm.data.atomic import write_json
+from wm.data.augmentation import augmented, draw
 from wm.data.clip_reader import Arrays, ClipReader, to_batch
 from wm.data.clip_schedule import ClipSchedule
 from wm.data.dataset import Dataset
 from wm.data.token_files import TokenFiles
+from wm.encoders import torchvision_shim
 from wm.evaluation.validation import Validator
 from wm.training.checkpoint import list_checkpoints, read_manifest
 from wm.training.loop import Training
@@ -129,6 +132,17 @@ class RunClips:
         """The same of some steps of one stretch; the arrays' first axis is theirs."""
         refs = [ref for step in range(start, stop) for ref in self.schedule.shard(step, rank, num_ranks)]
         arrays = self._readers[self.size_at(start)].read(refs, images=self.config.trains_on_images)
+        if self.config.data.augment.is_on:
+            torchvision_shim.install()
+            # A clip is known by its step and its place in the global batch: the same change for any number of ranks.
+            places = [
+                (step, place)
+                for step in range(start, stop)
+                for place in range(self.schedule.batch_size)[rank::num_ranks]
+            ]
+            draws = [draw(self.config.data.augment, self.config.seed, *place) for place in places]
+            changed = map(augmented, arrays["visual"], draws)
+            arrays["visual"] = np.stack(list(changed))
         return {key: values.reshape(stop - start, -1, *values.shape[1:]) for key, values in arrays.items()}
 
     def step_bytes(self, step: int, rank: int = 0, num_ranks: int = 1) -> int:

@@ -16,6 +16,7 @@ from ray_jobs.runtime.stream import ClipSource
 from wm.config.experiment import ExperimentConfig
 from wm.data.token_files import StoredTokens
 from wm.data.writers.writer import save_tensor
+from wm.encoders import torchvision_shim
 from wm.training_run import RunInputs
 
 CLIP_FRAMES, FRAMESKIP = 4, 5
@@ -114,6 +115,35 @@ def save_features(folder: Path, episodes: int, steps: int, dim: int) -> None:
         states=rng.standard_normal((episodes, steps, 4), np.float32),
         actions=rng.standard_normal((episodes, steps, 2), np.float32),
     )
+
+
+class LerobotClips(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
+    """LeRobotDataset with our clips as delta_timestamps, opened in the process that reads."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._opened: Any = None
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        return self._dataset[index]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"folder": self.folder, "_opened": None}
+
+    @property
+    def _dataset(self) -> Any:
+        if self._opened is None:
+            torchvision_shim.install()
+            from lerobot.datasets.lerobot_dataset import LeRobotDataset
+
+            seconds = [index * FRAMESKIP / 10 for index in range(CLIP_FRAMES)]
+            wanted = {"observation.images.main": seconds, "observation.state": seconds}
+            wanted["action"] = [index / 10 for index in range(CLIP_FRAMES * FRAMESKIP)]
+            self._opened = LeRobotDataset("wm/pusht", root=self.folder, delta_timestamps=wanted)
+        return self._opened
 
 
 @contextmanager

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import psutil
@@ -23,7 +22,6 @@ from ray_jobs.runtime.training import quieten
 from tests.benchmarks import stream_data as data
 from tests.benchmarks.row import Row
 from wm.data.clip_reader import to_batch
-from wm.encoders import torchvision_shim
 from wm.training.reporter import NullReporter
 from wm.training_run import RunInputs
 from wm.types import Batch, ClipRef
@@ -74,9 +72,6 @@ def videos(root: Path) -> list[Row]:
 
 def lerobot_videos(root: Path) -> list[Row]:
     """Against LeRobotDataset in a DataLoader of one process, our one reading task on the same files."""
-    torchvision_shim.install()
-    from lerobot.datasets.lerobot_dataset import LeRobotDataset
-
     from ray_jobs.convert_data import convert_data
 
     folder = root / "data" / "lerobot"
@@ -87,12 +82,9 @@ def lerobot_videos(root: Path) -> list[Row]:
             for file in sorted(folder.rglob("*.mp4")):
                 data.with_keyframes(file, every)
         inputs = data.open_run(root, {"kind": "lerobot", "path": "lerobot"}, data={"tokens": "online"}, seed=every)
-        seconds = [index * data.FRAMESKIP / 10 for index in range(data.CLIP_FRAMES)]
-        wanted = {"observation.images.main": seconds, "observation.state": seconds}
-        wanted["action"] = [index / 10 for index in range(data.CLIP_FRAMES * data.FRAMESKIP)]
-        theirs = LeRobotDataset("wm/pusht", root=folder, delta_timestamps=wanted)
+        theirs = data.LerobotClips(folder)
 
-        def loader(theirs: Any = theirs) -> Iterator[int]:
+        def loader(theirs: data.LerobotClips = theirs) -> Iterator[int]:
             order = torch.randperm(len(theirs), generator=torch.Generator().manual_seed(0)).tolist()
             context = multiprocessing.get_context("spawn")  # Ray's threads do not survive a fork
             loaded = torch.utils.data.DataLoader(
@@ -200,20 +192,21 @@ def _local(inputs: RunInputs) -> Iterator[int]:
     return (to_batch(inputs.clips.read(step)).num_clips for step in range(inputs.total_steps))
 
 
-def _rates(*loaders: Callable[[], Iterator[int]], for_s: float = 12.0) -> list[float]:
+def _rates(*loaders: Callable[[], Iterator[int]], for_s: float = 9.0) -> list[float]:
     """Clips a second of each, once it is under way."""
     best = [0.0] * len(loaders)
     for _ in range(2):
         for number, loader in enumerate(loaders):
             counts = loader()
-            clips, began, warm = 0, time.monotonic(), time.monotonic() + for_s / 3
+            next(counts)
+            clips, began, warm = 0, 0.0, time.monotonic() + for_s / 3
             for count in counts:
                 now = time.monotonic()
-                if now < warm:
-                    clips, began = 0, now
+                if now < warm or not began:
+                    began = now
                     continue
                 clips += count
-                if now > warm + for_s:
+                if now > began + for_s:
                     break
             best[number] = max(best[number], clips / (now - began))
             counts.close()  # type: ignore[attr-defined]

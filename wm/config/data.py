@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from wm.config.augment import AugmentConfig
 from wm.config.base import Config, NonNegativeInt, PositiveInt
 from wm.config.errors import nearest
 from wm.config.mixture import LABELLED, MixtureConfig
@@ -162,6 +163,7 @@ class DataConfig(Config):
         max_faulty: share of each source's episodes that may be left out because they cannot be used: a frame file that is missing
             or cut short, NaN, timestamps of another rate. They are listed; beyond it the run stops. 0 stops at the first.
         tokens: `store` encodes every frame once and keeps the patch tokens; `online` encodes in the worker at every step.
+        augment: random changes of the training clips' pictures, never of held-out ones.
     """
 
     sources: dict[str, SourceConfig] = {}
@@ -173,6 +175,21 @@ class DataConfig(Config):
     held_out_last: PositiveInt | None = None
     max_faulty: Annotated[float, Field(ge=0, lt=1)] = 0
     tokens: Literal["store", "online"] = "store"
+    augment: AugmentConfig = AugmentConfig()
+
+    @model_validator(mode="after")
+    def _pictures_are_read(self) -> Self:
+        if self.augment.is_on and self.tokens == "store":
+            raise ValueError(
+                "augment changes pictures, and tokens=store reads their tokens: say tokens=online, which encodes every batch anew, "
+                "or leave augment out"
+            )
+        for name, source in self.sources.items():
+            if self.augment.is_on and isinstance(source, PrecomputedSourceConfig):
+                raise ValueError(
+                    f"augment changes pictures, and sources.{name} holds features: leave augment out, or name a source of pictures"
+                )
+        return self
 
     @model_validator(mode="after")
     def _mixture_names_sources(self) -> Self:

@@ -29,6 +29,8 @@ def train_hash(config: ExperimentConfig, data_fingerprint: str, encoder_fingerpr
         facts["data"]["mixture"] = config.data.mixture.model_dump(mode="json")
     if config.data.primary is not None:
         facts["data"]["primary"] = config.data.primary
+    if config.data.augment.is_on:
+        facts["data"]["augment"] = config.data.augment.model_dump(mode="json")
     facts["encoder"] = encoder_fingerprint
     facts["num_workers"] = config.resources.num_workers
     return _digest(facts)
