@@ -28,7 +28,6 @@ from wm.data.clip_reader import Arrays, ClipReader, to_batch
 from wm.data.clip_schedule import ClipSchedule
 from wm.data.dataset import Dataset
 from wm.data.token_files import TokenFiles
-from wm.encoders import torchvision_shim
 from wm.evaluation.validation import Validator
 from wm.training.checkpoint import list_checkpoints, read_manifest
 from wm.training.loop import Training
@@ -133,7 +132,6 @@ class RunClips:
         refs = [ref for step in range(start, stop) for ref in self.schedule.shard(step, rank, num_ranks)]
         arrays = self._readers[self.size_at(start)].read(refs, images=self.config.trains_on_images)
         if self.config.data.augment.is_on:
-            torchvision_shim.install()
             # A clip is known by its step and its place in the global batch: the same change for any number of ranks.
             places = [
                 (step, place)
