@@ -27,6 +27,7 @@ from wm.data.augmentation import augmented, draw
 from wm.data.clip_reader import Arrays, ClipReader, to_batch
 from wm.data.clip_schedule import ClipSchedule
 from wm.data.dataset import Dataset
+from wm.data.shared_frames import SharedFrames
 from wm.data.token_files import TokenFiles
 from wm.evaluation.validation import Validator
 from wm.training.checkpoint import list_checkpoints, read_manifest
@@ -99,6 +100,11 @@ class RunClips:
         self.dataset: Dataset = build_dataset(config, root, fingerprints[None])
         sizes = fingerprints if config.data.tokens == "store" else {}
         self.stores = {size: self.dataset.open_stores(fingerprint) for size, fingerprint in sizes.items()}
+        self._frames = {
+            name: SharedFrames(source, self.dataset.split[name][0])
+            for name, source in self.dataset.sources.items()
+            if config.data.preload and name not in self.dataset.features
+        }
         pools = self.dataset.train_clips(config.clip_num_frames)
         self.schedule = ClipSchedule(
             pools,
@@ -130,7 +136,7 @@ class RunClips:
     def read_steps(self, start: int, stop: int, rank: int = 0, num_ranks: int = 1) -> Arrays:
         """The same of some steps of one stretch; the arrays' first axis is theirs."""
         refs = [ref for step in range(start, stop) for ref in self.schedule.shard(step, rank, num_ranks)]
-        arrays = self._readers[self.size_at(start)].read(refs, images=self.config.trains_on_images)
+        arrays = self._readers[self.size_at(start)].read(refs, images=self._reads_images)
         if self.config.data.augment.is_on:
             # A clip is known by its step and its place in the global batch: the same change for any number of ranks.
             places = [
@@ -146,13 +152,18 @@ class RunClips:
     def step_bytes(self, step: int, rank: int = 0, num_ranks: int = 1) -> int:
         """Of what `read` gives, from one of its clips."""
         refs = self.schedule.shard(step, rank, num_ranks)
-        clip = self._readers[self.size_at(step)].read(refs[:1], images=self.config.trains_on_images)
+        clip = self._readers[self.size_at(step)].read(refs[:1], images=self._reads_images)
         return len(refs) * sum(values.nbytes for values in clip.values())
+
+    @property
+    def _reads_images(self) -> bool:
+        """Beside tokens; shared frames are what an image decoder learns from already."""
+        return self.config.trains_on_images and not self._frames
 
     @cached_property
     def _readers(self) -> dict[int | None, ClipReader]:
         sizes = {None, *(stage.size for stage in self.config.train.resolution)}
-        return {size: self.dataset.reader_of(self.stores.get(size, {})) for size in sizes}
+        return {size: self.dataset.reader_of({**self._frames, **self.stores.get(size, {})}) for size in sizes}
 
 
 class MissingTokens(NamedTuple):

@@ -164,6 +164,9 @@ class DataConfig(Config):
             or cut short, NaN, timestamps of another rate. They are listed; beyond it the run stops. 0 stops at the first.
         tokens: `store` encodes every frame once and keeps the patch tokens; `online` encodes in the worker at every step.
         augment: random changes of the training clips' pictures, never of held-out ones.
+        preload: decode each training episode once and keep its frames in shared memory, for all processes of a machine, until the
+            last of them ends. Refused where they do not fit. Nothing for stored tokens, which are mapped from their files:
+            the system keeps those in memory by itself.
     """
 
     sources: dict[str, SourceConfig] = {}
@@ -176,6 +179,7 @@ class DataConfig(Config):
     max_faulty: Annotated[float, Field(ge=0, lt=1)] = 0
     tokens: Literal["store", "online"] = "store"
     augment: AugmentConfig = AugmentConfig()
+    preload: bool = False
 
     @model_validator(mode="after")
     def _pictures_are_read(self) -> Self:
@@ -183,6 +187,11 @@ class DataConfig(Config):
             raise ValueError(
                 "augment changes pictures, and tokens=store reads their tokens: say tokens=online, which encodes every batch anew, "
                 "or leave augment out"
+            )
+        if self.preload and self.tokens == "store":
+            raise ValueError(
+                "preload keeps decoded frames, and tokens=store reads none (its files are mapped: the system keeps them in memory by "
+                "itself): leave preload out, or say tokens=online"
             )
         for name, source in self.sources.items():
             if self.augment.is_on and isinstance(source, PrecomputedSourceConfig):

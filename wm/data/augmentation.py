@@ -40,7 +40,8 @@ def draw(config: AugmentConfig, seed: int, step: int, position: int) -> Draw:
     spots = np.random.default_rng([seed, _STREAM, step, position]).random(len(Draw._fields))
     ranges = (config.brightness, config.contrast, config.saturation, config.hue, config.crop)
     within = [low + float(spot) * (high - low) for (low, high), spot in zip(ranges, spots[:5], strict=True)]
-    return Draw(*within, float(spots[5]), float(spots[6]))
+    brightness, contrast, saturation, hue, crop = within
+    return Draw(brightness, contrast, saturation, hue, crop, float(spots[5]), float(spots[6]))
 
 
 def augmented(frames: np.ndarray, drawn: Draw) -> np.ndarray:

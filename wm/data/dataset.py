@@ -132,8 +132,8 @@ class Dataset:
         """Reads clips by reference."""
         return self.reader_of(self.stores)
 
-    def reader_of(self, stores: Mapping[str, TokenFiles]) -> ClipReader:
-        """Reads clips by reference, their tokens from these stores, or from the source itself where it holds some."""
+    def reader_of(self, stores: Mapping[str, TokenStore]) -> ClipReader:
+        """Reads clips by reference, their tokens (or frames) from these stores, or from the source itself where it holds some."""
         both: dict[str, TokenStore] = {**stores, **self.features}
         return ClipReader(self.sources, both, self.statistics, self.labels)
 
