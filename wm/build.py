@@ -266,7 +266,7 @@ def build_dataset(config: ExperimentConfig, root: Path, encoder_fingerprint: str
     Raises UserError when a source's own tokens have another shape than `encoder.kind=precomputed` says.
     """
     stored = encoder_fingerprint if config.data.tokens == "store" else None
-    dataset = Dataset(config.data, root, stored, config.data.clip.frameskip if config.encoder.looks_back else 1)
+    dataset = Dataset(config.data, root, stored, config.data.clip.frameskip if config.encoder.looks_back else None)
     if isinstance(config.encoder, PrecomputedEncoderConfig):
         down, across = config.encoder.grid
         for name, source in dataset.features.items():

@@ -87,7 +87,8 @@ def measure(config_json: str, problems: str, started: float) -> dict[str, Any]:
     began = time.monotonic()
     stored = RunInputs(config, root)
     missing = bool(stored.missing_tokens())
-    whole = RunInputs(with_overrides(config, {"data.tokens": "online"}), root, stored.encoder) if missing else stored
+    online = {"data.tokens": "online", "data.token_format": "float16"}
+    whole = RunInputs(with_overrides(config, online), root, stored.encoder) if missing else stored
     stretches = whole.clips.stretches(0)  # of one size of pictures each
     steps = _STEPS * len(stretches)
     short = with_overrides(whole.config, {"train.epochs": 1, "train.steps_per_epoch": steps, "train.resolution": []})

@@ -67,6 +67,8 @@ class ExperimentConfig(Config):
             raise ValueError(
                 f"{self.model.unsplittable} needs train.accumulation=1: it looks at all clips of a batch together"
             )
+        if self.data.token_format != "float16" and isinstance(self.encoder, PrecomputedEncoderConfig):
+            raise ValueError("data.token_format is of the token store, which encoder.kind=precomputed does not use")
         if self.train.resolution and isinstance(self.encoder, PrecomputedEncoderConfig):
             raise ValueError("train.resolution needs an encoder that sees pictures, not encoder.kind=precomputed")
         if self.train.resolution and isinstance(self.model.decoder, TransposedConvDecoderConfig):

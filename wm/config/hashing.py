@@ -27,6 +27,8 @@ def train_hash(config: ExperimentConfig, data_fingerprint: str, encoder_fingerpr
     }
     if config.data.mixture.is_given:  # runs of one pool keep the names that they had before there were mixtures
         facts["data"]["mixture"] = config.data.mixture.model_dump(mode="json")
+    if config.data.token_format != "float16":  # as above
+        facts["data"]["token_format"] = config.data.token_format
     if config.data.primary is not None:
         facts["data"]["primary"] = config.data.primary
     if config.data.augment.is_on:

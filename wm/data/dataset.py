@@ -79,11 +79,11 @@ class Dataset:
     Args:
         folder: `storage.root`; relative source paths lie under `folder/data`, tokens under `folder/tokens`.
         encoder_fingerprint: whose tokens are read; None reads pixels. A source that holds tokens itself needs no store.
-        token_stride: env steps between the frames that such an encoder sees together; 1 when it looks at each alone.
+        token_stride: env steps between the frames that such an encoder sees together; None when it looks at each alone.
     """
 
     def __init__(
-        self, config: DataConfig, folder: Path, encoder_fingerprint: str | None, token_stride: int = 1
+        self, config: DataConfig, folder: Path, encoder_fingerprint: str | None, token_stride: int | None = None
     ) -> None:
         self.config = config
         self._data = folder / "data"
@@ -108,7 +108,7 @@ class Dataset:
     def open_stores(self, encoder_fingerprint: str) -> dict[str, TokenFiles]:
         """Where an encoder's tokens of each source are, or will be; a source that holds tokens itself has none."""
         return {
-            name: TokenFiles(self._folder, source, encoder_fingerprint, self._token_stride)
+            name: TokenFiles(self._folder, source, encoder_fingerprint, self._token_stride, self.config.token_format)
             for name, source in self.sources.items()
             if name not in self.features
         }

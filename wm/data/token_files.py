@@ -1,27 +1,40 @@
-"""Patch tokens of every frame, one memory-mapped file an episode.
+"""Patch tokens of every frame, one file an episode, read frame by frame.
 
-tokens/<key>/episode_000123.npy   (T, P, D) float16
-tokens/<key>/about.json           what the key stands for
+tokens/<key>/episode_000123.safetensors   `tokens` (T, P, D), see wm/data/token_format.py; what it was made of, as metadata
+tokens/<key>/about.json                   what the key stands for, and the measured error of the format
+
+Why files of our own: against memory maps, HDF5, zarr, Lance and Arrow none was faster at random access
+(`python -m tests.benchmarks token_files`, numbers in experiments/LOG.md).
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.numpy import save_file
 
+from wm.config.data import TokenFormat
 from wm.config.errors import UserError
 from wm.contracts import Encoder, Source
-from wm.data.atomic import atomic_file, write_json
+from wm.data.atomic import atomic_file, file_lock, write_json
+from wm.data.tensor_file import TensorFile
+from wm.data.token_format import StoredEpisode, relative_error, to_tensors
+
+_FRAMES_AT_ONCE = 512  # decoded, and on the encoder's device, at a time
+_OPEN_FILES = 256  # of a process, whatever the number of stores: a quarter of the usual limit
 
 
-def token_key(source_fingerprint: str, encoder_fingerprint: str, stride: int = 1) -> str:
-    """Names a store: another encoder, preprocessing, data set or stride is another folder."""
-    name = f"float16/{source_fingerprint}/{encoder_fingerprint}" + ("" if stride == 1 else f"/stride {stride}")
+def token_key(
+    source_fingerprint: str, encoder_fingerprint: str, stride: int = 1, kept_as: TokenFormat = "float16"
+) -> str:
+    """Names a store: another encoder, preprocessing, data set, stride or format is another folder."""
+    name = f"{kept_as}/{source_fingerprint}/{encoder_fingerprint}" + ("" if stride == 1 else f"/stride {stride}")
     return hashlib.sha256(name.encode()).hexdigest()[:16]
 
 
@@ -53,48 +66,114 @@ class TokenFiles:
     """Reads and writes the tokens of one source under one encoder. Many may read; each file is written atomically.
 
     Args:
-        stride: env steps between the frames that the encoder sees together. Above 1, frame t is encoded after frames
-            t - stride, t - 2 stride, ...: what a clip of that frameskip shows.
+        stride: env steps between the frames that the encoder sees together: frame t is encoded after frames t - stride,
+            t - 2 stride, ...: what a clip of that frameskip shows. None: it looks at each frame alone.
+        kept_as: see `wm.data.token_format`.
     """
 
-    def __init__(self, root: Path, source: Source, encoder_fingerprint: str, stride: int = 1) -> None:
+    def __init__(
+        self,
+        root: Path,
+        source: Source,
+        encoder_fingerprint: str,
+        stride: int | None = None,
+        kept_as: TokenFormat = "float16",
+    ) -> None:
         self.source = source
         self.stride = stride
-        self.folder = root / token_key(source.fingerprint, encoder_fingerprint, stride)
-        self._encoder_fingerprint = encoder_fingerprint
-        self._open = lru_cache(maxsize=256)(self._map)
+        self.kept_as: TokenFormat = kept_as
+        self.folder = root / token_key(source.fingerprint, encoder_fingerprint, stride or 1, kept_as)
+        self._facts = {
+            "source": source.fingerprint,
+            "encoder": encoder_fingerprint,
+            "stride": str(stride or 1),
+            "format": kept_as,
+        }
 
     def path(self, episode: int) -> Path:
         """Where an episode's tokens are."""
-        return self.folder / f"episode_{episode:06d}.npy"
+        return self.folder / f"episode_{episode:06d}.safetensors"
 
     def missing(self) -> list[int]:
         """Episodes whose tokens are not there yet."""
         return [index for index in range(len(self.source)) if not self.path(index).is_file()]
 
     def read(self, episode: int, indices: np.ndarray) -> np.ndarray:
-        """(n, P, D) float16. Raises UserError when the episode has no tokens."""
-        return self._open(episode)[indices]
+        """(n, P, D) float16 of some frames.
 
-    def write(self, encoder: Encoder, episodes: Sequence[int]) -> Iterator[int]:
-        """Encode these episodes, yielding each index when it is on disk."""
-        if encoder.fingerprint != self._encoder_fingerprint:
-            raise ValueError("this store belongs to another encoder")
-        about = {"source": self.source.fingerprint, "encoder": encoder.fingerprint, "dim": encoder.dim}
-        write_json(self.folder / "about.json", about)
-        for index in episodes:
-            episode = self.source.episode(index)
-            frames = torch.from_numpy(episode.frames(np.arange(episode.length)))
-            tokens = np.empty((episode.length, encoder.grid[0] * encoder.grid[1], encoder.dim), np.float16)
-            for phase in range(min(self.stride, episode.length)):
-                tokens[phase :: self.stride] = encoder.encode(frames[None, phase :: self.stride])[0].cpu().numpy()
-            with atomic_file(self.path(index)) as partial, partial.open("wb") as handle:
-                np.save(handle, tokens)
-            yield index
-
-    def _map(self, episode: int) -> np.ndarray:
+        Raises:
+            UserError: the episode has no tokens, or its file is damaged or of another encoder, data set, format or stride.
+            IndexError: it has no such frame.
+        """
         path = self.path(episode)
         try:
-            return np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
+            stored = _opened(path)
+            if {name: stored.metadata.get(name) for name in self._facts} == self._facts:
+                return stored.read(np.asarray(indices))
+        except (OSError, ValueError) as error:
+            _opened.cache_clear()
             raise UserError(f"{path}: tokens missing or damaged; delete the file and run the command again") from error
+        _opened.cache_clear()
+        wrong = [name for name, value in self._facts.items() if stored.metadata.get(name) != value]
+        raise UserError(f"{path}: tokens of another {' and '.join(wrong)}; delete the file and run the command again")
+
+    def write(self, encoder: Encoder, episodes: Sequence[int]) -> Iterator[int]:
+        """Encode these episodes, yielding each index when it is on disk.
+
+        Raises:
+            UserError: the encoder gives tokens that are not finite, or too large for float16.
+        """
+        if encoder.fingerprint != self._facts["encoder"]:
+            raise ValueError("this store belongs to another encoder")
+        self._describe(encoder.dim, [])
+        errors: list[float] = []
+        try:
+            for index in episodes:
+                errors.append(self.save(index, self._encoded(encoder, index)))
+                yield index
+        finally:
+            self._describe(encoder.dim, errors)
+
+    def save(self, episode: int, tokens: torch.Tensor) -> float:
+        """Put an episode's tokens, float32 (T, P, D), on disk; returns their `relative_error`. Raises UserError as `write`."""
+        path = self.path(episode)
+        if not bool((tokens.abs() <= torch.finfo(torch.float16).max).all()):  # false for NaN too
+            raise UserError(f"{path}: the encoder's tokens of this episode are not finite, or too large for float16")
+        kept = to_tensors(tokens, self.kept_as)
+        lost = relative_error(tokens, kept)
+        with atomic_file(path) as partial:
+            save_file(kept, partial, {**self._facts, "relative_error": f"{lost:.3e}"})
+        _opened.cache_clear()
+        return lost
+
+    def _encoded(self, encoder: Encoder, index: int) -> torch.Tensor:
+        episode = self.source.episode(index)
+        tokens = torch.empty(episode.length, encoder.grid[0] * encoder.grid[1], encoder.dim)
+        for part in _parts(episode.length, self.stride):
+            frames = torch.from_numpy(episode.frames(np.arange(episode.length)[part]))
+            tokens[part] = encoder.encode(frames[None])[0].cpu()
+        return tokens
+
+    def _describe(self, dim: int, errors: Sequence[float]) -> None:
+        """about.json: what the key stands for, and the error of what is here. Several processes add to it."""
+        about = self.folder / "about.json"
+        with file_lock(self.folder.with_suffix(".lock")):
+            known = json.loads(about.read_text(encoding="utf-8")) if about.is_file() else {}
+            told = known.get("relative_error", {"episodes": 0, "mean": 0.0, "worst": 0.0})
+            count = told["episodes"] + len(errors)
+            mean = (told["mean"] * told["episodes"] + sum(errors)) / max(count, 1)
+            error = {"episodes": count, "mean": mean, "worst": max(told["worst"], *errors, 0.0)}
+            write_json(about, {**self._facts, "dim": dim, "relative_error": error})
+
+
+def _parts(length: int, stride: int | None) -> list[slice]:
+    """What the encoder is given at once: frames a stride apart, or neighbours, which bounds what is in memory."""
+    if stride is not None:
+        return [slice(phase, length, stride) for phase in range(min(stride, length))]
+    return [slice(first, min(first + _FRAMES_AT_ONCE, length)) for first in range(0, length, _FRAMES_AT_ONCE)]
+
+
+@lru_cache(maxsize=_OPEN_FILES)
+def _opened(path: Path) -> StoredEpisode:
+    """A process opens each file once; those read least recently are closed."""
+    return StoredEpisode(TensorFile(path))

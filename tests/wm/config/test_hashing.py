@@ -43,6 +43,7 @@ def problems(changes: dict[str, Any]) -> str:
         {"seed": 1},
         {"data.clip.frameskip": 1},
         {"data.tokens": "online"},
+        {"data.token_format": "int8"},
         {"resources.num_workers": 2},
         {"evaluate.horizons": [1]},
     ],
