@@ -16,7 +16,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from tests.benchmarks import predictors, streams, sweeps, worlds
+from tests.benchmarks import predictors, stores, streams, sweeps, worlds
 from tests.benchmarks.row import Row
 from wm.config.model import DinoWmConfig, NoProprio, PredictorConfig
 from wm.config.plan import CemConfig, ObjectiveConfig
@@ -101,6 +101,7 @@ _SEVERAL = (
     sweeps.control_plane_memory,
     worlds.worlds,
     streams.stream,
+    stores.token_files,
 )
 BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     **{work.__name__: lambda work=work: [work()] for work in _ONE},

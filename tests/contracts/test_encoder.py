@@ -12,6 +12,7 @@ from torch import nn
 from tests.wm.encoders.samples import SAMPLES, TEMPORAL, make, nudged, saved, some_frames
 from wm.config.errors import UserError
 from wm.contracts import Encoder, ResizableEncoder
+from wm.encoders.frozen import FrozenEncoder
 
 
 @pytest.fixture(scope="module")
@@ -194,3 +195,30 @@ def test_a_size_between_patches_is_refused(encoder):
         pytest.skip("it has one size")
     with pytest.raises(UserError, match="33 is not a multiple"):
         encoder.at_size(33)
+
+
+def test_nothing_is_rounded_to_tf32(encoder):
+    """Fault: on a GPU torch lets convolutions round to ten bits, so a CPU's tokens and a GPU's would share one fingerprint."""
+    if not isinstance(encoder, FrozenEncoder):
+        pytest.skip("computes by itself")
+    backends = (torch.backends.cudnn.conv, torch.backends.cudnn.rnn, torch.backends.cuda.matmul)
+    before = [backend.fp32_precision for backend in backends]
+    seen = []
+    encoder.network.register_forward_pre_hook(lambda *_: seen.append([b.fp32_precision for b in backends]))
+    encoder.encode(some_frames())
+    assert seen
+    assert all(precision == "ieee" for call in seen for precision in call)
+    assert [backend.fp32_precision for backend in backends] == before
+
+
+@pytest.mark.gpu
+def test_a_gpu_gives_the_tokens_of_a_cpu(encoder):
+    """Up to far less than float16, in which tokens are kept, rounds off (2^-11)."""
+    if not isinstance(encoder, FrozenEncoder):
+        pytest.skip("chooses its device itself")
+    frames = some_frames()
+    expected, fingerprint = encoder.encode(frames), encoder.fingerprint
+    tokens = encoder.to("cuda").encode(frames).cpu()
+    encoder.to("cpu")
+    assert encoder.fingerprint == fingerprint
+    assert (tokens - expected).norm() / expected.norm() < 2**-14

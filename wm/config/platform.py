@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from wm.config.base import Config, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
@@ -42,6 +42,8 @@ class ResourcesConfig(Config):
         runs_at_once: None fills the machine.
         planning_actors: None means as many as fit.
         cpus_per_planning_actor, gpus_per_planning_actor: whole or fractional; below 1 CPU, one fits beside a trial's driver.
+        gpus_per_encoding_actor: of each actor that fills the token store, where Ray has GPUs and train.device is not cpu. With a
+            half, one reads frames while the other encodes. 0 encodes on CPUs.
         autoscaling: nodes come when they are asked for: what is there now limits nothing, and runs_at_once must be said.
         max_failures: restarts of a run's workers before the run counts as failed.
         problem_timeout_s: a planning problem that takes longer counts as failed.
@@ -55,6 +57,7 @@ class ResourcesConfig(Config):
     planning_actors: PositiveInt | None = None
     cpus_per_planning_actor: PositiveFloat = 0.95
     gpus_per_planning_actor: NonNegativeFloat = 0.0
+    gpus_per_encoding_actor: Annotated[float, Field(ge=0, le=1)] = 0.5
     autoscaling: bool = False
     max_failures: NonNegativeInt = 3
     problem_timeout_s: PositiveFloat = 1800.0

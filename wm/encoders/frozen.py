@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -45,7 +48,7 @@ class FrozenEncoder(nn.Module):
     def encode(self, frames: Tensor) -> Tensor:
         """uint8 (B, T, H, W, 3) -> float32 tokens (B, T, P, D)."""
         batch, time = frames.shape[:2]
-        with torch.autocast(self.device.type, enabled=False):  # tokens do not depend on how the predictor is trained
+        with exact_float32(self.device):
             tokens = torch.cat(
                 [self.frame_tokens(chunk.to(self.device)) for chunk in frames.flatten(0, 1).split(CHUNK)]
             )
@@ -54,6 +57,24 @@ class FrozenEncoder(nn.Module):
     def frame_tokens(self, frames: Tensor) -> Tensor:
         """uint8 (n, H, W, 3) -> (n, P, D)."""
         raise NotImplementedError
+
+
+@contextmanager
+def exact_float32(device: torch.device) -> Iterator[None]:
+    """No autocast and no TF32: tokens depend neither on how the predictor is trained nor on the device.
+
+    torch lets convolutions use TF32 on a GPU unless told otherwise: ten bits of the patch embedding's mantissa.
+    """
+    backends: list[Any] = [torch.backends.cudnn.conv, torch.backends.cudnn.rnn, torch.backends.cuda.matmul]
+    before = [backend.fp32_precision for backend in backends]
+    try:
+        for backend in backends:
+            backend.fp32_precision = "ieee"
+        with torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        for backend, precision in zip(backends, before, strict=True):
+            backend.fp32_precision = precision
 
 
 def check_multiple(field: str, size: int, of: int, what: str) -> None:

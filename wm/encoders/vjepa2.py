@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from wm.config.encoder import VJepa2EncoderConfig
-from wm.encoders.frozen import CHUNK, FrozenEncoder, check_multiple
+from wm.encoders.frozen import CHUNK, FrozenEncoder, check_multiple, exact_float32
 from wm.encoders.preprocess import preprocess_imagenet
 from wm.encoders.pretrained import VJEPA2, load_pretrained
 
@@ -57,7 +57,7 @@ class FrozenVJepa2(FrozenEncoder):
         flat = frames.flatten(0, 1)
         windows = self._windows(batch, time)
         size = max(CHUNK * self.tubelet_size // windows.shape[1], 1) if self.window > 1 else CHUNK
-        with torch.autocast(self.device.type, enabled=False):
+        with exact_float32(self.device):
             tokens = torch.cat([self._window_tokens(flat, chunk) for chunk in windows.split(size)])
         return tokens.unflatten(0, (batch, time))
 

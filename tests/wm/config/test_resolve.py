@@ -247,6 +247,14 @@ def test_a_misspelt_key_below_a_kind():
         ({"model.reconstruction": "features"}, "reconstruction.kind=features needs a projection"),
         ({"resources.num_workers": 3}, "train.batch_size (32) must be a multiple of resources.num_workers (3)"),
         ({"model.proprio": "none", "plan.objective.alpha": 1.0}, "plan.objective.alpha must be 0"),
+        ({"data.tokens": "online", "data.token_format": "int8"}, "tokens=online stores none"),
+        (
+            {
+                "encoder": {"kind": "precomputed", "grid": [1, 1], "dim": 4, "provenance": "x"},
+                "data.token_format": "int8",
+            },
+            "data.token_format is of the token store",
+        ),
         ({"train.accumulation": 33}, "train.accumulation (33) must be at most the 32 clips of a worker"),
         (
             {"train.accumulation": 17, "resources.num_workers": 2},
