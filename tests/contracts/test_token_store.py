@@ -84,8 +84,8 @@ def test_int8_takes_half_the_disk_and_says_what_is_lost(tmp_path: Path) -> None:
             exact, tokens = encoded(store, episode), store.read(episode, np.arange(STEPS)).astype(np.float32)
             errors.append(np.sqrt(np.square(tokens - exact).mean() / np.square(exact - exact.mean(axis=(0, 1))).mean()))
         assert told[kept_as]["episodes"] == 3
-        assert told[kept_as]["mean"] == pytest.approx(np.mean(errors), rel=0.02)
-        assert told[kept_as]["worst"] == pytest.approx(max(errors), rel=0.02)
+        assert told[kept_as]["mean"] == pytest.approx(np.mean(errors), rel=0.05)  # of 32 frames of 40
+        assert told[kept_as]["worst"] == pytest.approx(max(errors), rel=0.05)
     assert sizes["int8"] < 0.6 * sizes["float16"]
     assert told["float16"]["worst"] < 1e-3 < told["int8"]["mean"] < told["int8"]["worst"] < 0.01
 

@@ -137,9 +137,10 @@ class TokenFiles:
     def save(self, episode: int, tokens: torch.Tensor) -> float:
         """Put an episode's tokens, float32 (T, P, D), on disk; returns their `relative_error`. Raises UserError as `write`."""
         path = self.path(episode)
-        if not bool((tokens.abs() <= torch.finfo(torch.float16).max).all()):  # false for NaN too
-            raise UserError(f"{path}: the encoder's tokens of this episode are not finite, or too large for float16")
-        kept = to_tensors(tokens, self.kept_as)
+        try:
+            kept = to_tensors(tokens, self.kept_as)
+        except ValueError as error:
+            raise UserError(f"{path}: the encoder's tokens of this episode are {error}") from error
         lost = relative_error(tokens, kept)
         with atomic_file(path) as partial:
             save_file(kept, partial, {**self._facts, "relative_error": f"{lost:.3e}"})

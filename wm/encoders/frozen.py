@@ -65,7 +65,8 @@ def exact_float32(device: torch.device) -> Iterator[None]:
 
     torch lets convolutions use TF32 on a GPU unless told otherwise: ten bits of the patch embedding's mantissa.
     """
-    backends: list[Any] = [torch.backends.cudnn.conv, torch.backends.cudnn.rnn, torch.backends.cuda.matmul]
+    cudnn: Any = torch.backends.cudnn
+    backends: list[Any] = [cudnn.conv, cudnn.rnn, torch.backends.cuda.matmul]
     before = [backend.fp32_precision for backend in backends]
     try:
         for backend in backends:
