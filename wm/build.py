@@ -53,6 +53,7 @@ from wm.config.worlds import (
 from wm.contracts import Encoder, Planner, Policy, ResizableEncoder, World
 from wm.data.dataset import Dataset
 from wm.data.normalization import DataStatistics
+from wm.data.token_mirror import TokenMirror
 from wm.encoders.custom import custom_encoder
 from wm.encoders.precomputed import PrecomputedEncoder
 from wm.encoders.resnet import resnet18_encoder
@@ -263,10 +264,13 @@ def build_objective(config: ObjectiveConfig, model: WorldModel) -> LatentObjecti
 def build_dataset(config: ExperimentConfig, root: Path, encoder_fingerprint: str) -> Dataset:
     """Sources, split and clips; tokens come from the store unless the config says `online`, or from the source itself.
 
-    Raises UserError when a source's own tokens have another shape than `encoder.kind=precomputed` says.
+    Raises UserError when a source's own tokens have another shape than `encoder.kind=precomputed` says, or no filesystem has
+    the name that storage.tokens gives.
     """
     stored = encoder_fingerprint if config.data.tokens == "store" else None
-    dataset = Dataset(config.data, root, stored, config.data.clip.frameskip if config.encoder.looks_back else None)
+    stride = config.data.clip.frameskip if config.encoder.looks_back else None
+    mirror = None if config.storage.tokens is None else TokenMirror(config.storage.tokens)
+    dataset = Dataset(config.data, root, stored, stride, mirror)
     if isinstance(config.encoder, PrecomputedEncoderConfig):
         down, across = config.encoder.grid
         for name, source in dataset.features.items():

@@ -26,9 +26,12 @@ class StorageConfig(Config):
 
     Args:
         root: None means the WM_HOME variable, else ./wm_home; resolved to an absolute path at submission.
+        tokens: a folder on any filesystem that fsspec knows (s3://bucket/tokens) where encoded tokens are kept, too: an episode
+            that is there is copied under root instead of being encoded, and what is encoded is copied there. None: under root alone.
     """
 
     root: str | None = None
+    tokens: str | None = None
 
 
 class ResourcesConfig(Config):

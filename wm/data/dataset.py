@@ -37,6 +37,7 @@ from wm.data.sources.robomimic import RobomimicSource
 from wm.data.sources.robomimic_hdf5 import RobomimicHdf5Source
 from wm.data.sources.wall_single import WallSingleSource
 from wm.data.token_files import TokenFiles
+from wm.data.token_mirror import TokenMirror
 
 _LAYOUTS: Mapping[DinoWmLayout, Callable[[DinoWmSourceConfig, str, Path], FileSource]] = {
     "wall_single": WallSingleSource,
@@ -80,10 +81,16 @@ class Dataset:
         folder: `storage.root`; relative source paths lie under `folder/data`, tokens under `folder/tokens`.
         encoder_fingerprint: whose tokens are read; None reads pixels. A source that holds tokens itself needs no store.
         token_stride: env steps between the frames that such an encoder sees together; None when it looks at each alone.
+        mirror: where tokens are kept, too.
     """
 
     def __init__(
-        self, config: DataConfig, folder: Path, encoder_fingerprint: str | None, token_stride: int | None = None
+        self,
+        config: DataConfig,
+        folder: Path,
+        encoder_fingerprint: str | None,
+        token_stride: int | None = None,
+        mirror: TokenMirror | None = None,
     ) -> None:
         self.config = config
         self._data = folder / "data"
@@ -102,13 +109,15 @@ class Dataset:
             self.split[name] = self._usable(name, train), self._usable(name, held_out)
         for one, other in combinations(sources.values(), 2):
             self._check_apart(one, other)
-        self._folder, self._token_stride = folder / "tokens", token_stride
+        self._folder, self._token_stride, self._mirror = folder / "tokens", token_stride, mirror
         self.stores = {} if encoder_fingerprint is None else self.open_stores(encoder_fingerprint)
 
     def open_stores(self, encoder_fingerprint: str) -> dict[str, TokenFiles]:
         """Where an encoder's tokens of each source are, or will be; a source that holds tokens itself has none."""
         return {
-            name: TokenFiles(self._folder, source, encoder_fingerprint, self._token_stride, self.config.token_format)
+            name: TokenFiles(
+                self._folder, source, encoder_fingerprint, self._token_stride, self.config.token_format, self._mirror
+            )
             for name, source in self.sources.items()
             if name not in self.features
         }

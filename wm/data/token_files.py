@@ -25,6 +25,7 @@ from wm.contracts import Encoder, Source
 from wm.data.atomic import atomic_file, file_lock, write_json
 from wm.data.tensor_file import TensorFile
 from wm.data.token_format import StoredEpisode, relative_error, to_tensors
+from wm.data.token_mirror import TokenMirror
 
 _FRAMES_AT_ONCE = 512  # decoded, and on the encoder's device, at a time
 _OPEN_FILES = 256  # of a process, whatever the number of stores: a quarter of the usual limit
@@ -69,6 +70,7 @@ class TokenFiles:
         stride: env steps between the frames that the encoder sees together: frame t is encoded after frames t - stride,
             t - 2 stride, ...: what a clip of that frameskip shows. None: it looks at each frame alone.
         kept_as: see `wm.data.token_format`.
+        mirror: asked for an episode before it is encoded, and given what was.
     """
 
     def __init__(
@@ -78,7 +80,9 @@ class TokenFiles:
         encoder_fingerprint: str,
         stride: int | None = None,
         kept_as: TokenFormat = "float16",
+        mirror: TokenMirror | None = None,
     ) -> None:
+        self.mirror = mirror
         self.source = source
         self.stride = stride
         self.kept_as: TokenFormat = kept_as
@@ -118,7 +122,7 @@ class TokenFiles:
         raise UserError(f"{path}: tokens of another {' and '.join(wrong)}; delete the file and run the command again")
 
     def write(self, encoder: Encoder, episodes: Sequence[int]) -> Iterator[int]:
-        """Encode these episodes, yielding each index when it is on disk.
+        """Encode these episodes, or copy them from the mirror, yielding each index when it is on disk.
 
         Raises:
             UserError: the encoder gives tokens that are not finite, or too large for float16.
@@ -129,7 +133,12 @@ class TokenFiles:
         errors: list[float] = []
         try:
             for index in episodes:
-                errors.append(self.save(index, self._encoded(encoder, index)))
+                error = self._fetched(index)
+                if error is None:
+                    error = self.save(index, self._encoded(encoder, index))
+                    if self.mirror is not None:
+                        self.mirror.put(self.folder.name, self.path(index))
+                errors.append(error)
                 yield index
         finally:
             self._describe(encoder.dim, errors)
@@ -146,6 +155,18 @@ class TokenFiles:
             save_file(kept, partial, {**self._facts, "relative_error": f"{lost:.3e}"})
         _opened.cache_clear()
         return lost
+
+    def _fetched(self, episode: int) -> float | None:
+        """The error of an episode copied from the mirror, or None where it has none, or none that is whole and ours."""
+        path = self.path(episode)
+        if self.mirror is None or not self.mirror.fetch(self.folder.name, path):
+            return None
+        try:
+            self.read(episode, np.arange(1))
+        except UserError:
+            path.unlink()
+            return None
+        return float(_opened(path).metadata["relative_error"])
 
     def _encoded(self, encoder: Encoder, index: int) -> torch.Tensor:
         episode = self.source.episode(index)
