@@ -26,7 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-data_app = typer.Typer(help="Make, convert, inspect and tokenize data.", no_args_is_help=True)
+data_app = typer.Typer(help="Make, fetch, convert, inspect and tokenize data.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 add_commands(app)
 add_world_commands(app, data_app)

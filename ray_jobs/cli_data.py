@@ -1,7 +1,8 @@
-"""`wm data convert`: from one layout to another."""
+"""`wm data convert` and `wm data fetch`: from one layout to another, and from the publishers to here."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -10,8 +11,9 @@ from rich.console import Console
 
 
 def add_data_commands(data_app: typer.Typer) -> None:
-    """Put `convert` below `data`."""
+    """Put `convert` and `fetch` below `data`."""
     data_app.command("convert")(convert)
+    data_app.command("fetch")(fetch)
 
 
 def convert(
@@ -83,3 +85,34 @@ def convert(
     for note in converted.notes:
         console.print(f"   {note}", soft_wrap=True, highlight=False, markup=False)
     console.print(f"{out}: {'written' if converted.fresh else 'complete already'}", soft_wrap=True, highlight=False)
+
+
+def fetch(
+    name: Annotated[str | None, typer.Argument(help="A public data set; without one they are listed.")] = None,
+    *,
+    episodes: Annotated[int | None, typer.Option(help="LeRobot sets: bring so many, the first.")] = None,
+    camera: Annotated[str | None, typer.Option(help="LeRobot sets: whose videos.")] = None,
+    part: Annotated[
+        str | None,
+        typer.Option(help="robomimic sets: low_dim (the default; states and observations) or demo (states alone)."),
+    ] = None,
+    mirror: Annotated[
+        str | None,
+        typer.Option(help="DINO-WM's archives: a folder of another server that holds them; default: WM_DATA_MIRROR."),
+    ] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep an archive when it is unpacked.")] = False,
+) -> None:
+    """Bring a public data set to where the specs look for it: checked, and on from where it was interrupted.
+
+    Looks at the free disk first. Sets of the Hugging Face hub: HF_ENDPOINT names a mirror, HF_TOKEN or `hf auth login` says who asks.
+    """
+    from ray_jobs.fetch_data import MIRROR, Wanted, fetch_data, has_mirrors, list_sets
+    from ray_jobs.runtime.progress import Narrator
+
+    console = Console()
+    if name is None:
+        list_sets(console)
+        return
+    if mirror is None and has_mirrors(name):
+        mirror = os.environ.get(MIRROR)
+    fetch_data(name, Wanted(mirror, part, episodes, camera, keep), Narrator(console))

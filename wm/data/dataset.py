@@ -26,6 +26,7 @@ from wm.data.clip_reader import ClipReader
 from wm.data.faults import FaultyEpisode, check_share, find_faults
 from wm.data.labels import LabelGroups, label_groups
 from wm.data.normalization import DataStatistics, data_statistics
+from wm.data.public_sets import bringing
 from wm.data.sources.deformable import DeformableSource
 from wm.data.sources.file_source import FileSource
 from wm.data.sources.franka import FrankaSource
@@ -74,6 +75,15 @@ def _open(config: SourceConfig, name: str, folder: Path) -> FileSource:
             assert_never(config)
 
 
+def _there(data: Path, path: str) -> Path:
+    """A source's folder. Raises UserError where it is missing and known to be public."""
+    found = data / path
+    command = None if found.exists() else bringing(path)
+    if command is not None:
+        raise UserError(f"{found}: no such data set; {command}")
+    return found
+
+
 class Dataset:
     """What training and evaluation read from.
 
@@ -95,7 +105,7 @@ class Dataset:
         self.config = config
         self._data = folder / "data"
         sources = {
-            name: open_source(source, name, self._data / source.path, config.max_faulty)
+            name: open_source(source, name, _there(self._data, source.path), config.max_faulty)
             for name, source in config.sources.items()
         }
         self.sources: Mapping[str, Source] = sources

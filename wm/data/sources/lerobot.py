@@ -42,7 +42,7 @@ class LerobotSource(FileSource):
         hub.fetch_meta()
         layout = LerobotLayout(folder)
         self.fps = layout.fps
-        self.camera_key = _camera(layout, config.camera, name)
+        self.camera_key = choose_camera(layout, config.camera, f"data.sources.{name}.camera")
         self.tasks: Mapping[int, str] = layout.tasks()
         self.places: Sequence[Place] = layout.places(self.camera_key, config.episodes)
         hub.fetch(dict.fromkeys([*(p.data for p in self.places), *(p.video for p in self.places)]))
@@ -236,8 +236,8 @@ def _column(table: pa.Table, key: str, file: Path) -> np.ndarray:
     return np.asarray(column.to_numpy(zero_copy_only=False)).reshape(-1, width)
 
 
-def _camera(layout: LerobotLayout, wanted: str | None, name: str) -> str:
-    """The feature of the chosen camera, given by that or by its last part."""
+def choose_camera(layout: LerobotLayout, wanted: str | None, where: str) -> str:
+    """The feature of the chosen camera, given by that or by its last part. Raises UserError, naming `where` it is chosen."""
     cameras = {_short(key): key for key in layout.cameras}
     if not cameras:
         why = (
@@ -249,7 +249,7 @@ def _camera(layout: LerobotLayout, wanted: str | None, name: str) -> str:
     if wanted is None:
         wanted = next(iter(cameras)) if len(cameras) == 1 else MAIN_CAMERA
         if wanted not in cameras:
-            raise UserError(f"data.sources.{name}.camera: say which of {', '.join(sorted(cameras))}")
+            raise UserError(f"{where}: say which of {', '.join(sorted(cameras))}")
     if wanted in layout.cameras:
         return wanted
     if wanted in (*layout.depth, *map(_short, layout.depth)):
@@ -257,7 +257,7 @@ def _camera(layout: LerobotLayout, wanted: str | None, name: str) -> str:
             f"data.sources.{name}.camera: '{wanted}' is depth, or not of three channels, and colour is read"
         )
     if wanted not in cameras:
-        raise UserError(f"data.sources.{name}.camera: no camera '{wanted}'.{nearest(wanted, cameras)}")
+        raise UserError(f"{where}: no camera '{wanted}'.{nearest(wanted, cameras)}")
     return cameras[wanted]
 
 

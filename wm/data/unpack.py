@@ -1,0 +1,116 @@
+"""Zip archives onto the disk: nothing outside the folder, nothing half written, and on from where a killed call stopped."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import subprocess
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+
+from wm.config.errors import UserError
+from wm.data.download import full_disk_said
+
+JUNK = ("__MACOSX", ".DS_Store")
+SYMLINK = stat.S_IFLNK
+
+
+class Members:
+    """The files of an archive, below its one outer folder where it has one. Raises UserError for an archive that is none, or unsafe.
+
+    Args:
+        num_bytes: of all of them, unpacked.
+    """
+
+    def __init__(self, archive: Path) -> None:
+        self.archive = archive
+        with _readable(archive), zipfile.ZipFile(archive) as file:
+            found = [info for info in file.infolist() if not info.is_dir() and not _is_junk(info.filename)]
+        paths = [self._safe(info) for info in found]
+        tops = {path.parts[0] for path in paths}
+        if len(tops) == 1 and all(len(path.parts) > 1 for path in paths):
+            paths = [PurePosixPath(*path.parts[1:]) for path in paths]
+        if len(set(paths)) < len(paths) or not paths:
+            raise UserError(f"{archive}: {'holds a file twice' if paths else 'holds no files'}")
+        self._files = dict(zip(paths, found, strict=True))
+        self.num_bytes = sum(info.file_size for info in found)
+
+    def unpack(self, folder: Path, progress: Callable[[int, int], None] = lambda done, total: None) -> None:
+        """Write every file that is not there yet; each is whole or absent. Raises UserError for a damaged one and for a full disk.
+
+        Args:
+            progress: hears bytes of all.
+        """
+        done = 0
+        with full_disk_said(folder), _readable(self.archive), zipfile.ZipFile(self.archive) as file:
+            for path, info in self._files.items():
+                target = folder / path
+                if not (target.is_file() and target.stat().st_size == info.file_size):
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    partial = target.with_name(f".{target.name}.partial")
+                    with file.open(info) as source, partial.open("wb") as sink:
+                        shutil.copyfileobj(source, sink, 1 << 20)  # its checksum is checked at its end
+                    partial.replace(target)
+                done += info.file_size
+                progress(done, self.num_bytes)
+        os.sync()  # once: the folder is renamed after this, and thousands of single ones take minutes
+
+    def _safe(self, info: zipfile.ZipInfo) -> PurePosixPath:
+        name, path = info.filename, PurePosixPath(info.filename)
+        leads_out = not path.parts or path.is_absolute() or ".." in path.parts or "\\" in info.orig_filename
+        if leads_out or stat.S_IFMT(info.external_attr >> 16) == SYMLINK:
+            what = "leads out of the folder" if leads_out else "is a link"
+            raise UserError(f"{self.archive}: '{name}' {what}: nothing of this archive is unpacked")
+        if info.flag_bits & 1:
+            raise UserError(f"{self.archive}: '{name}' is encrypted")
+        return path
+
+
+def need_joiner() -> None:
+    """Raises UserError where a split archive could not be joined: to know before 15 GB have come."""
+    if shutil.which("zip") is None:
+        raise UserError("this archive is split, and Info-ZIP's `zip` joins it: install it (apt install zip)")
+
+
+def join_parts(parts: Sequence[Path], joined: Path) -> None:
+    """One archive of the parts of a split one, by Info-ZIP. Raises UserError for parts that do not fit together.
+
+    Args:
+        parts: NAME.z01, NAME.z02, ..., NAME.zip, in one folder.
+    """
+    if joined.is_file():
+        return
+    need_joiner()
+    for left in joined.parent.glob("joining-*.zip"):
+        left.unlink()
+    partial = joined.with_name(f"joining-{os.getpid()}.zip")
+    command = ["zip", "-q", "-s", "0", parts[-1].name, "--out", str(partial.absolute())]
+    done = subprocess.run(
+        command, cwd=parts[-1].parent, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        partial.unlink(missing_ok=True)
+        said = " ".join((done.stderr or done.stdout).split())[:200]
+        raise UserError(f"{parts[-1]}: its {len(parts)} parts cannot be joined (zip says: {said})")
+    partial.replace(joined)
+
+
+@contextmanager
+def _readable(archive: Path) -> Iterator[None]:
+    try:
+        yield
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+        text = " ".join(str(error).split())[:160]
+        raise UserError(
+            f"{archive}: no zip archive, or a damaged one ({text}); remove it and run the command again"
+        ) from error
+    except (NotADirectoryError, FileExistsError, IsADirectoryError) as error:
+        raise UserError(f"{archive}: holds a file and a folder of one name ({error.filename})") from error
+
+
+def _is_junk(name: str) -> bool:
+    return any(part in JUNK for part in PurePosixPath(name).parts)
