@@ -25,6 +25,7 @@ from wm.data.unpack import Members, join_parts, need_joiner
 RECEIPT = "fetched.json"
 MIRROR = "WM_DATA_MIRROR"
 MEGABYTE = 1e6
+SHOWN_EVERY_S = 0.2
 
 
 class Wanted(NamedTuple):
@@ -46,6 +47,11 @@ class Wanted(NamedTuple):
 
 
 class FetchJob(NamedTuple):
+    """Args:
+    folder: where the data set goes.
+    work: where what is on its way lies.
+    """
+
     public: PublicSet
     folder: Path
     work: Path
@@ -96,7 +102,8 @@ def fetch_archive(job: FetchJob, origin: Archive) -> bool:
     _write_receipt(job, unpacked, files)
     unpacked.replace(job.folder)
     if job.wanted.keeps_archive:
-        job.say(f"its archive is kept: {archive}")
+        joined.unlink(missing_ok=True)
+        job.say(f"what was downloaded is kept in {job.work}")
     else:
         shutil.rmtree(job.work)
     return True
@@ -187,7 +194,7 @@ class _Progress:
         self.stage = stage
         self._here = {path: size_here(path) for path in paths}
         self._total = sum(file.size for file in files if file.size) if all(file.size for file in files) else num_bytes
-        self._came, self._began = 0, time.monotonic()
+        self._came, self._shown, self._began = 0, 0.0, time.monotonic()
 
     def of(self, path: Path) -> Callable[[int, int | None], None]:
         """What hears of one file's bytes."""
@@ -195,8 +202,12 @@ class _Progress:
         def heard(done: int, total: int | None) -> None:
             self._came += max(0, done - self._here[path])
             self._here[path] = done
+            now = time.monotonic()
+            if now - self._shown < SHOWN_EVERY_S and done != total:
+                return
+            self._shown = now
             here = sum(self._here.values())
-            seconds = max(time.monotonic() - self._began, 1e-3)
+            seconds = max(now - self._began, 1e-3)
             self.stage.update(
                 round(here / MEGABYTE, 1),
                 round(max(self._total, here) / MEGABYTE, 1),

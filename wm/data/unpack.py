@@ -6,6 +6,7 @@ import os
 import shutil
 import stat
 import subprocess
+import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -54,10 +55,11 @@ class Members:
                     partial = target.with_name(f".{target.name}.partial")
                     with file.open(info) as source, partial.open("wb") as sink:
                         shutil.copyfileobj(source, sink, 1 << 20)  # its checksum is checked at its end
+                        sink.flush()
+                        os.fsync(sink.fileno())
                     partial.replace(target)
                 done += info.file_size
                 progress(done, self.num_bytes)
-        os.sync()  # once: the folder is renamed after this, and thousands of single ones take minutes
 
     def _safe(self, info: zipfile.ZipInfo) -> PurePosixPath:
         name, path = info.filename, PurePosixPath(info.filename)
@@ -79,24 +81,31 @@ def need_joiner() -> None:
 def join_parts(parts: Sequence[Path], joined: Path) -> None:
     """One archive of the parts of a split one, by Info-ZIP. Raises UserError for parts that do not fit together.
 
+    zip 3.0 silently drops what lies in the middle of a file that is longer than a part: its CRC-32 then fails at unpacking.
+
     Args:
         parts: NAME.z01, NAME.z02, ..., NAME.zip, in one folder.
     """
     if joined.is_file():
         return
     need_joiner()
-    for left in joined.parent.glob("joining-*.zip"):
-        left.unlink()
-    partial = joined.with_name(f"joining-{os.getpid()}.zip")
-    command = ["zip", "-q", "-s", "0", parts[-1].name, "--out", str(partial.absolute())]
-    done = subprocess.run(
-        command, cwd=parts[-1].parent, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        partial.unlink(missing_ok=True)
-        said = " ".join((done.stderr or done.stdout).split())[:200]
-        raise UserError(f"{parts[-1]}: its {len(parts)} parts cannot be joined (zip says: {said})")
-    partial.replace(joined)
+    absent = next((part for part in parts if not part.is_file()), None)
+    if absent is not None:
+        raise UserError(f"{absent}: missing")
+    with tempfile.TemporaryDirectory(prefix="joining-", dir=joined.parent) as folder:  # zip leaves a file of its own where it fails
+        partial = Path(folder).absolute() / joined.name
+        command = ["zip", "-q", "-s", "0", parts[-1].name, "--out", str(partial)]
+        # It asks a person where a part is, again and again at the end of its input: q quits.
+        done = subprocess.run(
+            command, cwd=parts[-1].parent, input="q\n" * 9, capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            said = " ".join((done.stderr or done.stdout).split())[-200:]
+            raise UserError(
+                f"{parts[-1]}: its {len(parts)} parts cannot be joined (zip says: {said}); remove them, and the same command "
+                "downloads them again"
+            )
+        partial.replace(joined)
 
 
 @contextmanager
