@@ -92,7 +92,9 @@ def join_parts(parts: Sequence[Path], joined: Path) -> None:
     absent = next((part for part in parts if not part.is_file()), None)
     if absent is not None:
         raise UserError(f"{absent}: missing")
-    with tempfile.TemporaryDirectory(prefix="joining-", dir=joined.parent) as folder:  # zip leaves a file of its own where it fails
+    with tempfile.TemporaryDirectory(
+        prefix="joining-", dir=joined.parent
+    ) as folder:  # zip leaves a file of its own where it fails
         partial = Path(folder).absolute() / joined.name
         command = ["zip", "-q", "-s", "0", parts[-1].name, "--out", str(partial)]
         # It asks a person where a part is, again and again at the end of its input: q quits.
