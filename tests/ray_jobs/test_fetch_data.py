@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 import shutil
@@ -14,31 +13,25 @@ import time
 import zipfile
 from collections import namedtuple
 from collections.abc import Iterator
-from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from rich.console import Console
 from typer.testing import CliRunner
 
 from experiments.spec import SPECS, load_spec
 from ray_jobs.cli import app
-from ray_jobs.fetch_data import fetch_data
-from ray_jobs.runtime.fetching import RECEIPT, Wanted
-from ray_jobs.runtime.progress import Narrator
+from ray_jobs.runtime.fetching import RECEIPT
+from tests.ray_jobs.fetched import fetch, put
 from tests.wm.data.file_server import FileServer, serving
 from tests.wm.data.layouts import write_layout
 from tests.wm.data.samples import config, user_error
-from tests.wm.data.sources.recorded import robomimic_file
-from wm.data import public_sets
 from wm.data.dataset import Dataset
-from wm.data.download import CHUNK, Patience
-from wm.data.public_sets import PUBLIC_SETS, Archive, HubEpisodes, HubFiles, PublicSet, RemoteFile, bringing
+from wm.data.download import CHUNK
+from wm.data.public_sets import PUBLIC_SETS, Archive, HubEpisodes, PublicSet, RemoteFile, bringing
 
-QUICK = Patience(attempts=2, wait_s=0.01, timeout_s=5)
 STORED = "/stored/wall_single.zip"
 ROOT = Path(__file__).parents[2]
 
@@ -53,22 +46,6 @@ def server() -> Iterator[FileServer]:
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("WM_HOME", str(tmp_path / "home"))
     return tmp_path / "home"
-
-
-def put(monkeypatch: pytest.MonkeyPatch, name: str, origin: Any) -> None:
-    """In the table, in place of the real origin."""
-    monkeypatch.setitem(dict_of_sets(), name, replace(PUBLIC_SETS[name], origin=origin))
-
-
-def dict_of_sets() -> dict[str, PublicSet]:
-    return public_sets.PUBLIC_SETS  # type: ignore[return-value]
-
-
-def fetch(name: str, **wanted: Any) -> str:
-    """Everything that is said."""
-    with redirect_stdout(io.StringIO()) as heard:
-        fetch_data(name, Wanted(**wanted), Narrator(Console(width=300)), QUICK)
-    return heard.getvalue()
 
 
 def zipped(folder: Path, layout: str, inner: str) -> bytes:
@@ -227,149 +204,6 @@ def test_a_killed_process_is_gone_on_with(wall: FileServer, home: Path) -> None:
     wall.pause_s = 0.0
     assert "brought" in fetch("wall_single")
     assert wall.ranges()[-1] == f"bytes={kept}-"
-
-
-def test_robosuite_states_come_with_the_command_that_draws_them(
-    server: FileServer, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    file = robomimic_file(tmp_path / "low_dim_v15.hdf5")
-    origin = PUBLIC_SETS["robomimic_can_ph"].origin
-    assert isinstance(origin, HubFiles)
-    hub = Hub(server, origin.repository, monkeypatch)
-    hub.files = {"v1.5/can/ph/low_dim_v15.hdf5": file.read_bytes()}
-    said = fetch("robomimic_can_ph")
-    folder = home / "data/robomimic_can_ph"
-    assert "4 demonstrations of Lift, 22 to 32 steps, 7 actions" in said
-    assert f"wm data convert {folder}/low_dim_v15.hdf5 {folder}_84 --to robomimic --size 84" in said
-    assert "path: robomimic_can_ph_84" in said
-    assert hub.revision == origin.revision
-    assert "already there" in fetch("robomimic_can_ph")
-    assert "no file v1.5/can/ph/demo_v15.hdf5" in user_error(lambda: fetch("robomimic_can_ph", part="demo"))
-
-
-class Hub:
-    """The four answers of the Hugging Face hub that are needed, for one data set.
-
-    Args:
-        files: path -> bytes.
-    """
-
-    def __init__(self, server: FileServer, repository: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.server, self.files, self.revision = server, dict[str, bytes](), ""
-        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", server.url)
-        template = server.url + "/{repo_id}/resolve/{revision}/{filename}"
-        monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
-        api = f"/api/datasets/{repository}"
-        server.answers = {
-            ("GET", f"{api}"): lambda path, sent: self._json({"id": repository, "sha": "c" * 40}),
-            ("GET", f"{api}/tree/.*"): lambda path, sent: self._json(
-                [self._told(name) for name in self.files if name.startswith("meta/")]
-            ),
-            ("POST", f"{api}/paths-info/.*"): self._paths,
-            ("GET", f"/datasets/{repository}/resolve/.*"): self._resolve,
-        }
-
-    def _paths(self, path: str, sent: bytes) -> tuple[int, dict[str, str], bytes]:
-        from urllib.parse import parse_qs
-
-        self.revision = path.rpartition("/")[2]
-        return self._json([self._told(name) for name in parse_qs(sent.decode())["paths"] if name in self.files])
-
-    def _resolve(self, path: str, sent: bytes) -> tuple[int, dict[str, str], bytes]:
-        name = path.split("/resolve/")[1].partition("/")[2]
-        return 302, {"Location": f"{self.server.url}/cdn/{name}?signature=abc"}, b""
-
-    def _told(self, name: str) -> dict[str, Any]:
-        data = self.files[name]
-        self.server.files[f"/cdn/{name}"] = data
-        lfs = {"size": len(data), "oid": hashlib.sha256(data).hexdigest(), "pointerSize": 130}
-        is_text = name.endswith((".json", ".jsonl"))
-        return {"type": "file", "path": name, "size": len(data), "oid": "0" * 40, **({} if is_text else {"lfs": lfs})}
-
-    @staticmethod
-    def _json(value: Any) -> tuple[int, dict[str, str], bytes]:
-        return 200, {"Content-Type": "application/json"}, json.dumps(value).encode()
-
-
-@pytest.fixture
-def arm(server: FileServer, home: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
-    """A v3.0 data set of four episodes in place of DROID."""
-    from tests.wm.data.sources.recorded import lerobot_folder
-
-    hub = Hub(server, "lerobot/droid_1.0.1", monkeypatch)
-    folder = lerobot_folder("v3.0")
-    hub.files = {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-    put(monkeypatch, "droid", HubEpisodes("lerobot/droid_1.0.1", 2, "wrist"))
-    return hub
-
-
-def test_of_a_hub_data_set_only_the_wanted_episodes_come(
-    arm: Hub, server: FileServer, home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("wm.data.hub_files.build_hf_headers", lambda: {"Authorization": "Bearer hf_private"})
-    video = "videos/observation.images.wrist/chunk-000/file-000.mp4"
-    server.cuts[f"/cdn/{video}"] = [2000]
-    said = fetch("droid")
-    folder = home / "data/lerobot/droid_1.0.1"
-    assert {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file() and "meta/" not in str(p)} == {
-        "data/chunk-000/file-000.parquet", video, RECEIPT,
-    }  # fmt: skip
-    for part in (
-        "2 of 4 episodes, camera observation.images.wrist",
-        "episodes 2, 26 to 31 steps each",
-        "kind: lerobot, camera: observation.images.wrist, episodes: 2, labels: none, path: lerobot/droid_1.0.1",
-        "the connection broke",
-        "have no checksum on the hub (small text): their sizes are right",
-        "sha256 of 2 files: right",
-    ):
-        assert part in said, part
-    assert "hf_private" not in said
-    assert "signature" not in said
-    assert "hf_private" not in "".join(p.read_text(errors="ignore") for p in home.rglob("*") if p.is_file())
-    assert any(headers.get("Authorization") == "Bearer hf_private" for _, _, headers in server.asked)
-    asked = len(server.asked)
-    assert "already there, nothing downloaded" in fetch("droid")
-    assert len(server.asked) == asked
-    fetch("droid", episodes=4)  # the commit of the first visit
-    assert arm.revision == "c" * 40
-    assert (folder / "data/chunk-000/file-001.parquet").is_file()
-    assert "--episodes: 5, but lerobot/droid_1.0.1 has 4" in user_error(lambda: fetch("droid", episodes=5))
-    assert "--camera: no camera 'wrst'. Did you mean 'wrist'?" in user_error(lambda: fetch("droid", camera="wrst"))
-
-
-def test_a_damaged_file_of_the_hub_is_refused(arm: Hub, server: FileServer, home: Path) -> None:
-    name = "data/chunk-000/file-000.parquet"
-    fresh = arm._told
-
-    def damaged(path: str) -> dict[str, Any]:
-        told = fresh(path)
-        if path == name:
-            server.files[f"/cdn/{path}"] = arm.files[path][:-1] + b"?"
-        return told
-
-    arm._told = damaged  # type: ignore[method-assign]
-    assert "its sha256 is" in user_error(lambda: fetch("droid"))
-    arm._told = fresh  # type: ignore[method-assign]
-    assert "brought" in fetch("droid")
-
-
-def test_a_gated_set_says_where_to_accept_its_terms(arm: Hub, server: FileServer, home: Path) -> None:
-    way = f"accept the terms on {PUBLIC_SETS['droid'].page}, then `hf auth login`, or set HF_TOKEN"
-    server.statuses["/api/datasets/lerobot/droid_1.0.1"], server.headers = [401], {"X-Error-Code": "GatedRepo"}
-    message = user_error(lambda: fetch("droid"))
-    assert message == f"lerobot/droid_1.0.1: not open to everybody; {way}"
-    server.statuses["/cdn/meta/info.json"] = [403]  # the list is open, the files are not
-    assert f"refuses it (403); {way}" in user_error(lambda: fetch("droid"))
-    server.statuses["/api/datasets/lerobot/droid_1.0.1"], server.headers = [404], {"X-Error-Code": "RepoNotFound"}
-    shutil.rmtree(home)
-    assert "not open to you" in user_error(lambda: fetch("droid"))
-
-
-def test_without_the_hub(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
-    message = user_error(lambda: fetch("droid"))
-    assert "lerobot/droid_1.0.1: 127.0.0.1:9 cannot be reached" in message
-    assert "HF_ENDPOINT names a mirror" in message
 
 
 @pytest.mark.parametrize(
