@@ -211,8 +211,8 @@ class _Progress:
             self.stage.update(
                 round(here / MEGABYTE, 1),
                 round(max(self._total, here) / MEGABYTE, 1),
-                path.name,
-                f"{self._came / MEGABYTE / seconds:.1f} MB/s",
+                "received",  # one bar for all files
+                f"{self._came / MEGABYTE / seconds:.1f} MB/s, {path.name}",
             )
 
         return heard

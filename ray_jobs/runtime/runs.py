@@ -16,6 +16,7 @@ from wm.config.errors import UserError
 from wm.config.experiment import ExperimentConfig
 from wm.config.hashing import eval_hash
 from wm.contracts import Encoder
+from wm.data.dataset import need_public
 from wm.training_run import RunInputs
 
 CONTROL = "random"  # the run name of the random-action control in paths
@@ -109,6 +110,7 @@ class Opener:
         """Raises UserError when the data or the encoder are not what the config says, or episodes are too short."""
         storage = plan.config.storage.model_copy(update={"root": str(self.root)})
         config = plan.config.model_copy(update={"storage": storage})
+        need_public(config.data, self.root)  # before an encoder is asked for, which may wait for a network
         key = config.encoder.model_dump_json()
         if key not in self._encoders:
             self._encoders[key] = build_encoder(config.encoder)

@@ -24,6 +24,7 @@ from typer.testing import CliRunner
 from experiments.spec import SPECS, load_spec
 from ray_jobs.cli import app
 from ray_jobs.runtime.fetching import RECEIPT
+from ray_jobs.runtime.runs import open_runs
 from tests.ray_jobs.fetched import fetch, put
 from tests.wm.data.file_server import FileServer, serving
 from tests.wm.data.layouts import write_layout
@@ -259,6 +260,8 @@ def test_a_missing_data_set_that_is_public_is_named(home: Path) -> None:
     given = config(data__sources__wall__path="wall_single").data
     message = user_error(lambda: Dataset(given, home, None))
     assert message == f"{home}/data/wall_single: no such data set; `wm data fetch wall_single` brings it"
+    encoder = "encoder.weights=/no/such/folder"  # asked for later: the data is the slower to get
+    assert user_error(lambda: open_runs(*load_spec("wall_single", [encoder]))) == message
     assert "says how to draw them" in str(bringing("robomimic_can_ph_84"))
     assert bringing("wall") is None
     assert bringing("/elsewhere/wall_single") is None

@@ -91,6 +91,19 @@ def test_of_a_hub_data_set_only_the_wanted_episodes_come(
     assert "--camera: no camera 'wrst'. Did you mean 'wrist'?" in user_error(lambda: fetch("droid", camera="wrst"))
 
 
+def test_many_files_are_one_bar(arm: Hub, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[tuple[Any, ...]] = []
+    monkeypatch.setattr("ray_jobs.runtime.fetching.SHOWN_EVERY_S", 0.0)
+    monkeypatch.setattr("ray_jobs.runtime.fetching.MEGABYTE", 1)
+    monkeypatch.setattr("ray_jobs.runtime.progress.Stage.update", lambda stage, *given: heard.append(given))
+    fetch("droid")
+    received = [(done, total) for done, total, part, _ in heard if part == "received"]
+    size = sum(len(data) for name, data in arm.files.items() if name.startswith("meta/"))
+    assert (size, size) in received
+    assert received[-1][0] == received[-1][1] > 0
+    assert all(done <= total for done, total in received)
+
+
 def test_a_damaged_file_of_the_hub_is_refused(arm: Hub, server: FileServer, home: Path) -> None:
     name = "data/chunk-000/file-000.parquet"
     fresh = arm._told

@@ -75,13 +75,17 @@ def _open(config: SourceConfig, name: str, folder: Path) -> FileSource:
             assert_never(config)
 
 
-def _there(data: Path, path: str) -> Path:
-    """A source's folder. Raises UserError where it is missing and known to be public."""
-    found = data / path
-    command = None if found.exists() else bringing(path)
-    if command is not None:
-        raise UserError(f"{found}: no such data set; {command}")
-    return found
+def need_public(config: DataConfig, folder: Path) -> None:
+    """Raises UserError, with the command that brings it, for a source that is missing and known to be public. Opens nothing.
+
+    Args:
+        folder: as `Dataset` takes it.
+    """
+    for source in config.sources.values():
+        found = folder / "data" / source.path
+        command = None if found.exists() else bringing(source.path)
+        if command is not None:
+            raise UserError(f"{found}: no such data set; {command}")
 
 
 class Dataset:
@@ -103,9 +107,10 @@ class Dataset:
         mirror: TokenMirror | None = None,
     ) -> None:
         self.config = config
+        need_public(config, folder)
         self._data = folder / "data"
         sources = {
-            name: open_source(source, name, _there(self._data, source.path), config.max_faulty)
+            name: open_source(source, name, self._data / source.path, config.max_faulty)
             for name, source in config.sources.items()
         }
         self.sources: Mapping[str, Source] = sources

@@ -27,6 +27,7 @@ from wm.data.public_sets import RemoteFile
 CHUNK = 1 << 16  # what a broken connection loses at most
 PASSING = (408, 425, 429, 500, 502, 503, 504)
 LONGEST_WAIT_S = 60.0
+SLOW_TO_CHECK = 10**9  # bytes
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -113,6 +114,8 @@ def download(
                 wait_s = min(max(patience.wait_s * 2 ** (failures - 1), fault.wait_s), LONGEST_WAIT_S)
                 say(f"{file.name}: {fault} ({format_bytes(_size(part))} here); again in {wait_s:g} s")
                 time.sleep(wait_s)
+    if file.sha256 is not None and _size(part) > SLOW_TO_CHECK:
+        say(f"{file.name}: checking its sha256")
     _check(file, part)
     part.replace(path)
     _note(part).unlink(missing_ok=True)

@@ -1,7 +1,8 @@
 """The public data sets that `wm data fetch` brings: what they are, how large, under which licence, and where they go.
 
-Sizes and checksums with all their digits are the publishers'; the others are about right. Sources: github.com/gaoyuezhou/dino_wm
-and osf.io/bmw48 (the archives), huggingface.co/datasets/robomimic/robomimic_datasets, and the pages named below.
+Sizes and checksums with all their digits are those that public repositories which downloaded the files record alike; the others
+are about right. None was read off OSF or the hub from here: what is fetched is held against what they say. Sources:
+github.com/gaoyuezhou/dino_wm and osf.io/bmw48 (the archives), robomimic.github.io, and the pages named below.
 """
 
 from __future__ import annotations

@@ -103,6 +103,10 @@ def join_parts(parts: Sequence[Path], joined: Path) -> None:
         )
         if done.returncode:
             said = " ".join((done.stderr or done.stdout).split())[-200:]
+            if "No space left" in done.stderr + done.stdout:
+                raise UserError(
+                    f"{joined}: the disk is full; the parts are kept: free some space and run the same command"
+                )
             raise UserError(
                 f"{parts[-1]}: its {len(parts)} parts cannot be joined (zip says: {said}); remove them, and the same command "
                 "downloads them again"
