@@ -5,11 +5,13 @@ python -m tests.benchmarks token_files
 Each reader is a process of its own; they take turns batch by batch, so that what else the machine does falls on all.
 `cold`: its pages were dropped before it opened its files (posix_fadvise), and what it then had from the disk stands beside it;
 a disk may have a memory of its own that no guest can empty. `warm`: all was read before; wall time, and CPU time, which a
-crowded machine changes less. Medians. zarr and lance are no dependencies: without them their rows say so.
+crowded machine changes less. Medians. The memory allocator is told to keep what it has (see `_reader`). zarr and lance are no
+dependencies: without them their rows say so.
 """
 
 from __future__ import annotations
 
+import ctypes
 import math
 import multiprocessing
 import os
@@ -33,7 +35,7 @@ from wm.data.token_files import TokenFiles
 SHAPE = (196, 384)
 EPISODES, FEWEST, MOST = 12, 100, 200  # episodes of how many frames
 BATCH, FRAMES, SKIP = 32, 4, 5
-COLD_BATCHES, WARM_BATCHES = 8, 60
+COLD_BATCHES, WARM_BATCHES = 3, 60
 MANY = 10_000  # episodes, where opening files is what costs
 Read = Callable[[int, np.ndarray], np.ndarray]  # episode, frames -> (n, P, D) float16
 
@@ -249,6 +251,10 @@ class Reading(NamedTuple):
 def _reader(name: str, folder: Path, asked: Connection) -> None:
     """A process that drops its pages, then answers each request for a random batch with (seconds, CPU seconds, bytes from disk)."""
     torch.set_num_threads(1)
+    # As glibc is set, it gives a batch's memory back to the kernel or does not by a hair's breadth, and page faults then cost more
+    # than any reader does: here it keeps it.
+    for option in (-3, -1):  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
+        ctypes.CDLL(None).mallopt(option, 2**30)
     _drop_pages(folder)
     read, of, rng = KINDS[name].read(folder), lengths(), np.random.default_rng(1)
     window = (FRAMES - 1) * SKIP + 1

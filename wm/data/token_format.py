@@ -34,7 +34,8 @@ def to_tensors(tokens: Tensor, kept_as: TokenFormat) -> dict[str, np.ndarray]:
     Raises:
         ValueError: some are not finite, or too large for float16.
     """
-    low, high = tokens.flatten(0, 1).aminmax(dim=0)
+    channels = tokens.flatten(0, 1)
+    low, high = channels.amin(dim=0), channels.amax(dim=0)
     if not bool(((low >= -_LARGEST) & (high <= _LARGEST)).all()):  # false for NaN too
         raise ValueError("not finite, or too large for float16")
     if kept_as == "float16":
