@@ -61,6 +61,7 @@ def pusht_videos(folder: Path, episodes: int, steps: int) -> None:
 def with_keyframes(path: Path, every: int) -> None:
     """Encodes a video again, in place, with a keyframe every so many frames (or at most, x264's default being 250)."""
     frames: list[np.ndarray] = []
+    av.logging.set_level(av.logging.PANIC)  # lerobot turns on what x264 has to say
     with av.open(str(path)) as container:
         rate = container.streams.video[0].average_rate
         frames += [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]

@@ -65,7 +65,8 @@ def test_every_batch_of_the_stream_has_its_share(run: Any, num_ranks: int) -> No
     video = {"kind": "dino_wm", "path": "wall", "labels": "none"}
     mixture = {"groups": {"labelled": ["wall"], "unlabelled": ["video"]}}
     changes = {"data.sources.video": video, "data.mixture": mixture, "data.tokens": "online", "train.batch_size": 20}
-    config = with_overrides(run.config, {**changes, "train.resolution": []})
+    augment = {"brightness": [0.5, 1.5], "crop": [0.5, 1.0]}
+    config = with_overrides(run.config, {**changes, "train.resolution": [], "data.augment": augment})
     mixed = RunInputs(config, run.inputs.root)
     start = FIRST_STEPS + 7
     counts = []
@@ -74,7 +75,9 @@ def test_every_batch_of_the_stream_has_its_share(run: Any, num_ranks: int) -> No
         source = ClipSource(config.model_dump_json(), str(mixed.root), fingerprints, rank, num_ranks)
         batches = list(stream_batches(source, start, cpus_per_task=0.2))
         assert {batch.num_clips for batch in batches} == {20 // num_ranks}
+        expected = mixed.clips.read(start + 3)["visual"][rank::num_ranks]
+        assert np.array_equal(batches[3].obs.visual.numpy(), expected)  # pixels, each clip changed by a draw of its own
         counts.append([int(batch.has_actions.sum()) for batch in batches])
     turns = [(1,)] if num_ranks == 1 else [(1, 0), (0, 1)]
-    expected = [turns[step % num_ranks] for step in range(start, mixed.total_steps)]
-    assert list(zip(*counts, strict=True)) == expected
+    shares = [turns[step % num_ranks] for step in range(start, mixed.total_steps)]
+    assert list(zip(*counts, strict=True)) == shares
