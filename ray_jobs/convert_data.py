@@ -29,7 +29,7 @@ from wm.config.yaml import parse_override
 from wm.data.atomic import write_json
 from wm.data.conversion import HOLDS, lost, missing, need_layout
 from wm.data.recorded import scaled
-from wm.data.sources.detect import detect
+from wm.data.sources.detect import settings_of
 from wm.data.sources.precomputed import PrecomputedSource
 from wm.data.sources.robomimic_hdf5 import MAIN_CAMERA, SUFFIXES
 from wm.data.sources.robosuite_states import FileKind, file_kind
@@ -288,7 +288,7 @@ def _check_places(source: Path, out: Path) -> None:
 
 def _settings(source: Path, overrides: Sequence[str]) -> dict[str, Any]:
     """Of the source's config."""
-    settings = {**detect(source), **dict(map(parse_override, overrides))}
+    settings = settings_of(source, dict(map(parse_override, overrides)))
     kinds = source_kinds()
     if settings["kind"] not in kinds:
         raise UserError(f"{source}: no source of kind '{settings['kind']}'.{nearest(str(settings['kind']), kinds)}")

@@ -20,7 +20,7 @@ from wm.data.atomic import atomic_file
 from wm.data.checks import Report, check_source
 from wm.data.dataset import open_source
 from wm.data.normalization import vector_statistics
-from wm.data.sources.detect import detect
+from wm.data.sources.detect import settings_of
 from wm.data.sources.precomputed import PrecomputedSource
 from wm.data.sources.wall_single import WallSingleSource
 
@@ -46,8 +46,8 @@ def inspect_data(
     Raises:
         UserError: it is no data set, or one that cannot be opened at all.
     """
-    found = detect(path)
-    settings = {**found, **dict(map(parse_override, overrides))}
+    settings = settings_of(path, dict(map(parse_override, overrides)))
+    found = {key: str(settings[key]) for key in ("kind", "layout") if key in settings}
     config = config_of(source_kinds(), str(settings.pop("kind")), settings, "source", "kind: unknown source")
     source = open_source(config, path.stem, path, max_faulty=1)
     has_frames = not isinstance(source, PrecomputedSource)
@@ -56,7 +56,7 @@ def inspect_data(
     steps = f"{min(lengths)}" if min(lengths) == max(lengths) else f"{min(lengths)} to {max(lengths)}"
     shapes = ", ".join(" x ".join(map(str, shape)) for shape in sorted(report.frame_shapes))
     lines = [
-        f"{path}: {' '.join(word for key, word in found.items() if key != 'path')}, fingerprint {source.fingerprint}",
+        f"{path}: {' '.join(found.values())}, fingerprint {source.fingerprint}",
         f"episodes {len(source)}, {steps} steps each, {sum(lengths)} in all, {source.episode(0).fps:g} a second; frames "
         + (f"{shapes} uint8" if has_frames else "none, features (P, D) = " + str(source.token_shape)),
     ]
@@ -65,6 +65,9 @@ def inspect_data(
         f"{tag}: {min(values):g} to {max(values):g}, {len(set(values))} different"
         for tag, values in report.tags.items()
     ]
+    beside: Sequence[str] = getattr(source, "beside", ())
+    if beside:
+        lines.append(f"not read: {_listed(beside)}")
     if isinstance(source, WallSingleSource):
         lines += _other_rule(source)
     lines += [str(finding) for finding in report.findings] or ["nothing suspicious"]

@@ -91,8 +91,9 @@ class RobomimicSourceConfig(_Tagged):
         camera: whose pictures; None for the only one, or agentview.
         proprio_keys: low-dim obs keys, joined in this order; a key may name columns, as in `object[:7]`. None for joint
             positions 7, gripper 2 and joint velocities 7, where the file has them.
-        state_keys: the same for the state. None for proprio and `object`: of lift, can, square and stack the poses of the
-            objects, as the worlds have them, of other tasks all of it; no state where there is no `object`.
+        state_keys: the same for the state. None for proprio and `object`: of lift, can, square and stack the poses of
+            the objects, as the worlds have them, wherever robosuite's version put them, of other tasks all of it; no
+            state where there is no `object`.
         filter: a subset that the file names under mask/ (train, valid, ...); None for all.
         episodes: at most this many, by number; None for all.
         labels: `none` hides actions, proprio and state.
@@ -109,7 +110,7 @@ class RobomimicSourceConfig(_Tagged):
 
 
 class LerobotSourceConfig(_Tagged):
-    """A LeRobot data set, format v3.0 or v2.x, with videos (layout: wm/data/sources/lerobot_layout.py).
+    """A LeRobot data set, format v3.0 or v2.x, with videos or pictures (layout: wm/data/sources/lerobot_layout.py).
 
     Args:
         path: a folder, a relative one under `storage.root/data`; or a hub id (`lerobot/pusht`), whose files go there when they
@@ -118,7 +119,8 @@ class LerobotSourceConfig(_Tagged):
         camera: `main` of `observation.images.main`, or the whole key; None for the only one, or main.
         action_keys, proprio_keys, state_keys: features, joined in this order; one may name columns, as in
             `observation.state[:7]`. None for `action`, `observation.state` and `observation.environment_state`, where
-            there are such.
+            there are such; a data set with `action.absolute` or `observation.states.joint` instead is refused until they are
+            named, or [] is given.
         episodes: at most this many, by number; None for all.
         labels: `none` hides actions, proprio and state, so that the clips train as unlabelled video.
     """

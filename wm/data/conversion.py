@@ -15,13 +15,15 @@ from wm.data.sources.wall_single import WallSingleSource
 from wm.data.writers.deformable import PARTICLE_SIZE
 from wm.data.writers.writer import DatasetFacts
 
+ANY = ("",)  # what every name begins with
+
 
 class Holds(NamedTuple):
     """What a layout keeps beside frames, actions, proprio and state.
 
     Args:
         name: for a person.
-        tags: of an episode; `mask_` stands for all that begin so.
+        tags: of an episode; `mask_` stands for all that begin so, ANY for all.
         fps: the rate; None where the layout tells it, else what its readers take.
         is_exact: whether frames are kept to the bit.
         has_names: of the columns; a robosuite file's follow from its keys and its controller.
@@ -44,7 +46,7 @@ HOLDS = {  # the layouts of given vectors have given names
     "point_maze": Holds("point_maze", fps=PointMazeSource.fps, is_exact=True),
     "pusht_noise": Holds("pusht_noise", ("shape",), PushTNoiseSource.fps),
     "deformable": Holds("deformable", fps=DeformableSource.fps, is_exact=True),
-    "lerobot": Holds("lerobot", ("workspace_id",), has_tasks=True, has_cameras=True),
+    "lerobot": Holds("lerobot", ANY, has_tasks=True, has_cameras=True),
     "robomimic_hdf5": Holds(
         "robomimic's HDF5", ("success", MASK_TAG), is_exact=True, has_names=False, has_cameras=True
     ),
@@ -81,9 +83,8 @@ def lost(layout: str, facts: DatasetFacts, has_task: bool, beside: Collection[st
     """
     holds = HOLDS[layout]
     known = {*holds.tags, DEMO_TAG, "task"}
-    gone = [
-        tag for tag in facts.layout_names if tag not in known and not (tag.startswith(MASK_TAG) and MASK_TAG in known)
-    ]
+    begin = tuple({MASK_TAG, *ANY} & known)
+    gone = [tag for tag in facts.layout_names if tag not in known and not tag.startswith(begin)]
     if has_task and not holds.has_tasks:
         gone.append("the task in words")
     if not holds.has_names and (facts.proprio_names != ARM_NAMES or facts.env_info is None):

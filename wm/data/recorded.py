@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from wm.contracts import Episode
-from wm.data.sources.deformable import DeformableSource
+from wm.data.sources.deformable import particle_names
 from wm.data.sources.file_source import FileSource
 from wm.data.sources.robosuite_states import DemoStates
 from wm.data.writers.deformable import PARTICLE_SIZE
@@ -63,7 +63,7 @@ class SourceEpisodes:
         """What the source lacks has no columns."""
         first, *others = (source.episode(index) for source in self.sources)
         state = _columns(first.state, first)
-        is_deformable = isinstance(self.sources[0], DeformableSource) and state.shape[1]
+        is_deformable = _is_particles(self.sources[0].state_names) and state.shape[1]
         return RecordedEpisode(
             frames=read_frames(first, self.size),
             states=state,
@@ -105,6 +105,11 @@ def read_frames(episode: Episode, size: int | None) -> np.ndarray:
             for start in starts
         ]
     )
+
+
+def _is_particles(names: Sequence[str]) -> bool:
+    """Whether a state is that of the deformable layout, wherever it lies: places and inverse masses."""
+    return bool(names) and tuple(names) == particle_names(len(names) // PARTICLE_SIZE)
 
 
 def _columns(values: np.ndarray | None, episode: Episode) -> np.ndarray:

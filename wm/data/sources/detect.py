@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from wm.config.errors import UserError
 
@@ -28,12 +28,21 @@ def _is_pusht(path: Path) -> bool:
     return any((part / "seq_lengths.pkl").exists() and not (part / "proprios.pth").exists() for part in parts)
 
 
+def _is_old_robomimic(path: Path) -> bool:
+    """Without proprio; where lengths and a folder of videos are there, too, it could be pusht_noise, and a person must say."""
+    if not (path / "states.pth").exists() or (path / "proprios.pth").exists():
+        return False
+    beside = any(path.glob("episode_*.mp4"))
+    return beside or (any(path.glob("obses/episode_*.mp4")) and not (path / "seq_lengths.pkl").exists())
+
+
 _RULES = (
     _Rule("lerobot", None, _has("meta/info.json")),
     _Rule("robomimic", None, _is_hdf5),
     _Rule("precomputed", None, lambda path: _has("features.npz")(path) or _has("features.npy")(path)),
     _Rule("dino_wm", "wall_single", _has("states.pth", "door_locations.pth")),
     _Rule("dino_wm", "robomimic", _has("states.pth", "proprios.pth")),
+    _Rule("dino_wm", "robomimic", _is_old_robomimic),
     _Rule("dino_wm", "point_maze", _has("states.pth", "seq_lengths.pth", "obses")),
     _Rule("dino_wm", "deformable", _has("states.pth", "000000/obses.pth")),
     _Rule("dino_wm", "pusht_noise", _is_pusht),
@@ -54,3 +63,15 @@ def detect(path: Path) -> dict[str, str]:
     found = ", ".join(sorted(p.name for p in path.iterdir())[:6]) if path.is_dir() else "a file"
     kinds = ", ".join(dict.fromkeys(rule.layout or rule.kind for rule in _RULES))
     raise UserError(f"{path}: no data set that can be read (found {found or 'nothing'}); known: {kinds}")
+
+
+def settings_of(path: Path, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a source config: those that are given, and what they leave open by looking at the files.
+
+    Raises UserError when they leave it open, and nothing that can be read is there.
+    """
+    kind = given.get("kind")
+    is_told = kind is not None and (kind != "dino_wm" or "layout" in given)
+    if is_told and path.exists():
+        return {"path": str(path.absolute()), **given}
+    return {**detect(path), **given}

@@ -19,7 +19,7 @@ from wm.config.errors import UserError, nearest
 from wm.data.sources.columns import parse_columns
 from wm.data.sources.file_source import FileSource, Kind
 from wm.data.sources.lerobot_hub import Hub
-from wm.data.sources.lerobot_layout import LerobotLayout, Place, read_table
+from wm.data.sources.lerobot_layout import LAYOUT_PREFIX, LerobotLayout, Place, read_table
 from wm.data.sources.lerobot_pictures import EpisodePictures, Pictures
 from wm.data.sources.video_file import VideoFile
 
@@ -27,7 +27,8 @@ CAMERA_PREFIXES = ("observation.images.", "observation.image.", "observation.")
 MAIN_CAMERA = "main"
 DEFAULT_KEYS = {"action": "action", "proprio": "observation.state", "state": "observation.environment_state"}
 BOOKKEEPING = ("timestamp", "frame_index", "episode_index", "task_index")
-TAGS = {"workspace_id": "workspace_id", "next.success": "success"}  # column -> tag, where there is one
+SUCCESS = "next.success"
+TAGS = {"workspace_id": "workspace_id", SUCCESS: "success"}  # column -> tag, where there is one
 TOLERANCE_S = 1e-3  # timestamps are float32: at an hour they are exact to 0.2 ms
 
 
@@ -56,7 +57,9 @@ class LerobotSource(FileSource):
             for file in (place.video, place.data)
             if not (folder / file).is_file()
         }
-        rows = _Rows(folder, self.places, keys, [tag for tag in TAGS if tag in layout.features], faults)
+        told = {key: name for key, name in TAGS.items() if key in layout.features}
+        told |= {key: key.removeprefix(LAYOUT_PREFIX) for key in layout.features if key.startswith(LAYOUT_PREFIX)}
+        rows = _Rows(folder, self.places, keys, told, faults)
         rows.check_times(self.fps)
         self.tags: Sequence[Mapping[str, float]] = rows.tags(self.tasks)
         self._vectors = {key: rows.vectors(columns) for key, columns in keys.items()}
@@ -67,11 +70,12 @@ class LerobotSource(FileSource):
         used = {
             *BOOKKEEPING,
             "index",
-            *TAGS,
+            *told,
             self.camera_key,
             *(key for columns in keys.values() for key, _ in columns),
         }
         self.beside: tuple[str, ...] = tuple(key for key in layout.features if key not in used)
+        self.beside += tuple(f"{key} frame by frame" for key in layout.features if key == SUCCESS)
         self.note_faults(folder, rows.faults)
         self.fingerprint: str = self._fingerprint()
 
@@ -136,10 +140,11 @@ class _Rows:
         folder: Path,
         places: Sequence[Place],
         keys: Mapping[str, Sequence[tuple[str, slice]]],
-        tags: Sequence[str],
+        tags: Mapping[str, str],
         faults: Mapping[int, str],
     ) -> None:
         self.folder = folder
+        self._tags = tags
         self.places = places
         wanted = dict.fromkeys([*BOOKKEEPING, *tags, *(key for columns in keys.values() for key, _ in columns)])
         self.faults = dict(faults)
@@ -185,8 +190,7 @@ class _Rows:
             if task not in tasks:
                 self._fault(index, f"is of task {task}, which meta lacks")
             found[index]["task"] = float(task)
-            told = {name: self._columns[key][span] for key, name in TAGS.items() if key in self._columns}
-            found[index] |= {name: float(values.max()) for name, values in told.items()}
+            found[index] |= {name: float(self._columns[key][span].max()) for key, name in self._tags.items()}
         return found
 
     def _sound(self) -> list[tuple[int, tuple[Place, slice]]]:

@@ -25,6 +25,7 @@ from wm.config.errors import UserError
 
 INFO = "meta/info.json"
 MAJORS = {"v2": 2, "v3": 3}
+LAYOUT_PREFIX = "layout."  # ours: one number an episode, in every frame
 CHANNEL_WORDS = ("channel", "channels", "rgb", "c")
 
 

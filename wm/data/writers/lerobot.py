@@ -16,22 +16,24 @@ from typing import Any
 
 import numpy as np
 
+from wm.data.sources.lerobot_layout import LAYOUT_PREFIX
 from wm.data.writers.writer import FolderWriter, need_even_sides
 from wm.types import RecordedEpisode
 
 MAIN_CAMERA = "main"
 VIDEO_CODEC = "h264"  # read by every decoder; hevc is not
+TAGS_WITH_FEATURES = ("workspace_id", "task")
 LEAST_SIDE = 64  # pixels; encoders refuse much smaller pictures
 
 
 class LerobotWriter(FolderWriter):
     """Videos of synchronous cameras, proprio as observation.state, the world's state as observation.environment_state, raw
-    actions, whether the task is done (next.success), a workspace number in every frame, and the task in words; each only
-    where there is such.
+    actions, whether the task is done (next.success), a workspace number and the numbers of the layout (layout.NAME) in every
+    frame, and the task in words; each only where there is such.
     """
 
     marker = "meta/info.json"
-    lacks = "lerobot has no place for: layout, goal, exact frames (its videos are lossy)"
+    lacks = "lerobot has no place for: goal, exact frames (its videos are lossy)"
     keeps_frames = True
     bytes_per_value = 2  # in the staged episodes, and as pictures while a video is made of them
 
@@ -86,7 +88,14 @@ class LerobotWriter(FolderWriter):
             features["workspace_id"] = {"dtype": "int64", "shape": (1,), "names": None}
         if first.met is not None:
             features["next.success"] = {"dtype": "bool", "shape": (1,), "names": None}
+        features |= {feature: {"dtype": "float64", "shape": (1,), "names": None} for feature in self._layout(first)}
         return features
+
+    def _layout(self, episode: RecordedEpisode) -> dict[str, np.ndarray]:
+        """Feature -> (1,): what is the same in every frame and has no feature of lerobot's own."""
+        own = {*TAGS_WITH_FEATURES, *(() if episode.met is None else ("success",))}
+        names = [name for name in self.facts.layout_names if name not in own]
+        return {f"{LAYOUT_PREFIX}{name}": np.array([episode.layout[name]], np.float64) for name in names}
 
     def _names(self) -> dict[str, tuple[str, ...]]:
         """Of the columns of each vector that there is."""
@@ -102,7 +111,7 @@ class LerobotWriter(FolderWriter):
         return None if told is None else int(told)
 
     def _add(self, dataset: Any, episode: RecordedEpisode) -> None:
-        length, workspace = len(episode.states), self._workspace(episode)
+        length, workspace, layout = len(episode.states), self._workspace(episode), self._layout(episode)
         cameras = {self.facts.camera or MAIN_CAMERA: episode.frames, **episode.views}
         vectors = {
             "observation.state": episode.proprio,
@@ -113,6 +122,7 @@ class LerobotWriter(FolderWriter):
             frame: dict[str, Any] = {f"observation.images.{name}": seen[step] for name, seen in cameras.items()}
             frame |= {feature: vectors[feature][step] for feature in self._names()}
             frame["task"] = episode.task or self.facts.task
+            frame |= layout
             if workspace is not None:
                 frame["workspace_id"] = np.array([workspace], np.int64)
             if episode.met is not None:
