@@ -47,8 +47,6 @@ class LerobotSource(FileSource):
         self.tasks: Mapping[int, str] = layout.tasks()
         self.places: Sequence[Place] = layout.places(self.camera_key, config.episodes)
         hub.fetch(dict.fromkeys([*(p.data for p in self.places), *(p.video for p in self.places)]))
-        pictures = self.camera_key in layout.pictures
-        self._pictures = Pictures(folder, self.places, self.camera_key) if pictures else None
         self.lengths: Sequence[int] = [place.length for place in self.places]
         keys = _keys(config, layout, name)
         faults = {
@@ -61,6 +59,8 @@ class LerobotSource(FileSource):
         told |= {key: key.removeprefix(LAYOUT_PREFIX) for key in layout.features if key.startswith(LAYOUT_PREFIX)}
         rows = _Rows(folder, self.places, keys, told, faults)
         rows.check_times(self.fps)
+        there = [place for index, place in enumerate(self.places) if index not in rows.faults]
+        self._pictures = Pictures(folder, there, self.camera_key) if self.camera_key in layout.pictures else None
         self.tags: Sequence[Mapping[str, float]] = rows.tags(self.tasks)
         self._vectors = {key: rows.vectors(columns) for key, columns in keys.items()}
         self.action_names, self.proprio_names, self.state_names = (
@@ -101,9 +101,9 @@ class LerobotSource(FileSource):
         """The part of a video that is this episode's, or its pictures. Raises UserError when it has other frames than the
         episode.
         """
-        if self._pictures is not None:
-            return self._pictures.episode(index)
         place = self.places[index]
+        if self._pictures is not None:
+            return self._pictures.episode(place)
         start = place.start_s
         span = (0.0, None) if start is None else (start, start + place.length / self.fps)
         video = VideoFile(self.folder / place.video, *span)
@@ -257,9 +257,7 @@ def choose_camera(layout: LerobotLayout, wanted: str | None, where: str) -> str:
     if wanted in layout.cameras:
         return wanted
     if wanted in (*layout.depth, *map(_short, layout.depth)):
-        raise UserError(
-            f"data.sources.{name}.camera: '{wanted}' is depth, or not of three channels, and colour is read"
-        )
+        raise UserError(f"{where}: '{wanted}' is depth, or not of three channels, and colour is read")
     if wanted not in cameras:
         raise UserError(f"{where}: no camera '{wanted}'.{nearest(wanted, cameras)}")
     return cameras[wanted]

@@ -29,7 +29,7 @@ class Pictures:
 
     Args:
         folder: of the data set.
-        places: of the episodes.
+        places: of the episodes whose data files can be read.
         key: the camera's feature.
 
     Raises:
@@ -38,7 +38,6 @@ class Pictures:
 
     def __init__(self, folder: Path, places: Sequence[Place], key: str) -> None:
         self.folder = folder
-        self.places = places
         self.key = key
         self._rows: dict[int, np.ndarray] = {}  # number of an episode -> where in its file each frame is
         for file in dict.fromkeys(place.data for place in places):
@@ -49,9 +48,8 @@ class Pictures:
             found, starts = np.unique(numbers[order], return_index=True)
             self._rows |= dict(zip(found.tolist(), np.split(order, starts[1:]), strict=True))
 
-    def episode(self, index: int) -> EpisodePictures:
-        """Of the episode at `index` of the places."""
-        place = self.places[index]
+    def episode(self, place: Place) -> EpisodePictures:
+        """Of one of the places."""
         return EpisodePictures(self.folder / place.data, self.key, place.number, self._rows[place.number])
 
 

@@ -18,6 +18,7 @@ from PIL import Image
 
 from tests.wm.data.samples import user_error
 from wm.config.data import LerobotSourceConfig
+from wm.data.dataset import open_source
 from wm.data.sources import lerobot_pictures
 from wm.data.sources.lerobot import LerobotSource
 from wm.data.sources.lerobot_pictures import ROWS_AT_ONCE
@@ -78,7 +79,9 @@ def by_hand(folder: Path, kind: str = "PNG", row_group_size: int = 7) -> Path:
 
 
 def source(folder: Path, **config: Any) -> LerobotSource:
-    return LerobotSource(LerobotSourceConfig(path=str(folder), **config), "arm", folder)
+    found = open_source(LerobotSourceConfig(path=str(folder), **config), "arm", folder)
+    assert isinstance(found, LerobotSource)
+    return found
 
 
 @pytest.fixture(scope="module")
