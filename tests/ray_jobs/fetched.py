@@ -45,16 +45,18 @@ class Hub:
 
     Args:
         files: path -> bytes.
+        revision: what was asked for last.
+        newest: commit.
     """
 
     def __init__(self, server: FileServer, repository: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.server, self.files, self.revision = server, dict[str, bytes](), ""
+        self.server, self.files, self.revision, self.newest = server, dict[str, bytes](), "", "c" * 40
         monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", server.url)
         template = server.url + "/{repo_id}/resolve/{revision}/{filename}"
         monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
         api = f"/api/datasets/{repository}"
         server.answers = {
-            ("GET", f"{api}"): lambda path, sent: self._json({"id": repository, "sha": "c" * 40}),
+            ("GET", f"{api}"): lambda path, sent: self._json({"id": repository, "sha": self.newest}),
             ("GET", f"{api}/tree/.*"): lambda path, sent: self._json(
                 [self._told(name) for name in self.files if name.startswith("meta/")]
             ),

@@ -84,7 +84,8 @@ def test_of_a_hub_data_set_only_the_wanted_episodes_come(
     asked = len(server.asked)
     assert "already there, nothing downloaded" in fetch("droid")
     assert len(server.asked) == asked
-    fetch("droid", episodes=4)  # the commit of the first visit
+    arm.newest = "d" * 40
+    fetch("droid", episodes=4)  # the commit of the first visit: its meta folder is here
     assert arm.revision == "c" * 40
     assert (folder / "data/chunk-000/file-001.parquet").is_file()
     assert "--episodes: 5, but lerobot/droid_1.0.1 has 4" in user_error(lambda: fetch("droid", episodes=5))
