@@ -169,7 +169,14 @@ class Batch:
         moved = self.map(lambda values: values.to(device))
         if moved.obs.visual.dtype != torch.float16:
             return moved
-        return replace(moved, obs=replace(moved.obs, visual=moved.obs.visual.float()))
+        return replace(moved, obs=replace(moved.obs, visual=_as_float32(moved.obs.visual)))
+
+
+def _as_float32(tokens: Tensor) -> Tensor:
+    """Into memory from numpy, on a CPU: it asks the system for huge pages, and new small ones take longer than the conversion."""
+    if tokens.device.type != "cpu":
+        return tokens.float()
+    return torch.from_numpy(np.empty(tuple(tokens.shape), np.float32)).copy_(tokens)
 
 
 @dataclass(frozen=True)
