@@ -176,7 +176,8 @@ def _as_float32(tokens: Tensor) -> Tensor:
     """Into memory from numpy, on a CPU: it asks the system for huge pages, and new small ones take longer than the conversion."""
     if tokens.device.type != "cpu":
         return tokens.float()
-    return torch.from_numpy(np.empty(tuple(tokens.shape), np.float32)).copy_(tokens)
+    values = torch.as_tensor(np.empty(tuple(tokens.shape), np.float32))
+    return values.copy_(tokens)
 
 
 @dataclass(frozen=True)

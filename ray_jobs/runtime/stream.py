@@ -30,6 +30,7 @@ Block = dict[str, np.ndarray]  # arrays of some steps, one row each
 BLOCK_BYTES = (
     32 * 2**20
 )  # what a task hands over at a time, or one step; below what Ray Data would cut (and copy) again
+BLOCK_STEPS = 64  # and no more of small steps: their clips are thousands of small arrays before they are one
 SPAN_BYTES = 256 * 2**20  # of a task, or FIRST_STEPS; two are in the object store at a time
 FIRST_STEPS = 20  # of the first task; each later one has twice the steps of the one before, up to SPAN_BYTES
 
@@ -80,7 +81,7 @@ class ClipDatasource(Datasource):
 def _read(source: ClipSource, start: int, stop: int) -> Iterator[Any]:
     """Blocks of one step, two, four ... up to BLOCK_BYTES: the first is there soon, and a block costs some milliseconds."""
     clips = open_clips(source.config_json, source.root, source.fingerprints)
-    most = max(1, BLOCK_BYTES // clips.step_bytes(start, source.rank, source.num_ranks))
+    most = min(max(1, BLOCK_BYTES // clips.step_bytes(start, source.rank, source.num_ranks)), BLOCK_STEPS)
     steps = 1
     while start < stop:
         last = min(start + min(steps, most), stop)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import psutil
+import ray
 import torch
 
 from ray_jobs.runtime.stream import open_clips, stream_batches
@@ -251,14 +252,14 @@ def _first(inputs: RunInputs) -> float:
 
 def _memory_mib() -> tuple[float, float]:
     """Own memory of this process and of Ray's workers, and what lies in the object store."""
-    own = store = 0
+    own = 0
     for process in [psutil.Process(), *psutil.Process().children(recursive=True)]:
         try:
             if process.pid == os.getpid() or process.name().startswith("ray::"):
                 found = process.memory_info()
                 own += found.rss - found.shared
-            elif process.name() == "raylet":
-                store = process.memory_info().shared
         except psutil.Error:
             continue
+    name = "object_store_memory"
+    store = ray.cluster_resources()[name] - ray.available_resources().get(name, 0.0)
     return own / 2**20, store / 2**20
