@@ -126,7 +126,6 @@ def test_what_an_interruption_left_is_not_tokens(tmp_path: Path) -> None:
     store = make_store(tmp_path)
     list(store.write(encoder(), [1]))
     store.path(0).with_name(f".{store.path(0).name}.12345678.partial").write_bytes(b"half")
-    store.folder.with_suffix(".lock").write_bytes(b"")  # of a process that is no more
     assert 0 in store.missing()
     assert 1 not in store.missing()
 
@@ -148,7 +147,7 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monke
     with pytest.raises(OSError, match="No space"):
         list(store.write(encoder(), [0, 1, 2]))
     assert store.missing() == list(range(1, EPISODES))
-    assert sorted(path.name for path in store.folder.iterdir()) == ["about.json", store.path(0).name]
+    assert sorted(path.name for path in store.folder.iterdir()) == ["about.json", "about.lock", store.path(0).name]
     monkeypatch.undo()
     assert list(store.write(encoder(), store.missing())) == list(range(1, EPISODES))
     assert (

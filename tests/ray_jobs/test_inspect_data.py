@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from rich.console import Console
+from safetensors.numpy import load_file
 from typer.testing import CliRunner
 
 from ray_jobs.cli import app
@@ -146,5 +147,5 @@ def test_tokenizing_fills_the_store_once(tmp_path: Path, monkeypatch: pytest.Mon
     assert f"{EPISODES} episodes encoded" in said[0]
     assert "0 episodes encoded" in said[1]
     (store,) = (tmp_path / "tokens").iterdir()
-    assert len(list(store.glob("episode_*.npy"))) == EPISODES
-    assert np.load(store / "episode_000000.npy").shape == (STEPS, 4, 8)
+    assert len(list(store.glob("episode_*.safetensors"))) == EPISODES
+    assert load_file(store / "episode_000000.safetensors")["tokens"].shape == (STEPS, 4, 8)

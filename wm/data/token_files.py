@@ -179,7 +179,7 @@ class TokenFiles:
     def _describe(self, dim: int, errors: Sequence[float]) -> None:
         """about.json: what the key stands for, and the error of what is here. Several processes add to it."""
         about = self.folder / "about.json"
-        with file_lock(self.folder.with_suffix(".lock")):
+        with file_lock(self.folder / "about.lock"):
             known = json.loads(about.read_text(encoding="utf-8")) if about.is_file() else {}
             told = known.get("relative_error", {"episodes": 0, "mean": 0.0, "worst": 0.0})
             count = told["episodes"] + len(errors)
