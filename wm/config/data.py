@@ -167,11 +167,11 @@ class DataConfig(Config):
             or cut short, NaN, timestamps of another rate. They are listed; beyond it the run stops. 0 stops at the first.
         tokens: `store` encodes every frame once and keeps the patch tokens; `online` encodes in the worker at every step.
         token_format: of the store. `int8` is half of `float16` on disk, at an error of about 0.5 % of the tokens' spread (measured
-            for each store, in its about.json) and twice the time to read.
+            for each store, in its about.json) and about twice the CPU to read.
         augment: random changes of the training clips' pictures, never of held-out ones.
         preload: decode each training episode once and keep its frames in shared memory, for all processes of a machine, until the
-            last of them ends. Refused where they do not fit. Nothing for stored tokens, which are mapped from their files:
-            the system keeps those in memory by itself.
+            last of them ends. Refused where they do not fit. Nothing for stored tokens, whose files the system keeps in memory by
+            itself.
     """
 
     sources: dict[str, SourceConfig] = {}

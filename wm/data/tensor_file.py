@@ -1,8 +1,7 @@
 """A safetensors file of which a few rows are read at a time, each by its place in the file.
 
-Not through a memory map: what is not in memory yet is then read a page fault at a time with the kernel's guess of what
-follows, ten times the bytes asked for and three times as slow (tests/benchmarks/stores.py), and a file cut short ends the
-process instead of raising.
+Not through a memory map: what is not in memory yet is then read with the kernel's guess of what follows, 2 to 10 times the
+bytes asked for (tests/benchmarks/stores.py), and a file cut short ends the process instead of raising.
 """
 
 from __future__ import annotations

@@ -3,8 +3,10 @@
 tokens/<key>/episode_000123.safetensors   `tokens` (T, P, D), see wm/data/token_format.py; what it was made of, as metadata
 tokens/<key>/about.json                   what the key stands for, and the measured error of the format
 
-Why files of our own: against memory maps, HDF5, zarr, Lance and Arrow none was faster at random access
-(`python -m tests.benchmarks token_files`, numbers in experiments/LOG.md).
+Why files of our own (`python -m tests.benchmarks token_files`, numbers in experiments/LOG.md): zarr and Lance take 3 to 7
+times the CPU for a clip. A memory map, or Arrow's, takes .6 of it where the process has touched every page before; it is not
+taken because from the disk it reads 2 to 10 times what is asked for, over 10,000 episodes it is slower, and a file cut short
+ends the process. HDF5 takes the same within a tenth, but its one file cannot be written by many, nor survive a crash.
 """
 
 from __future__ import annotations
