@@ -205,10 +205,8 @@ def _write_safetensors(folder: Path) -> None:
 def _read_safetensors(folder: Path) -> Read:
     from safetensors import safe_open
 
-    slices = [
-        safe_open(folder / f"{number}.safetensors", "np").get_slice("tokens")  # type: ignore[no-untyped-call]
-        for number in range(EPISODES)
-    ]
+    files: list[Any] = [safe_open(folder / f"{number}.safetensors", "np") for number in range(EPISODES)]
+    slices = [file.get_slice("tokens") for file in files]
     return lambda episode, indices: np.stack([slices[episode][int(i)] for i in indices])
 
 
@@ -221,12 +219,12 @@ class Kind(NamedTuple):
     needs: str = "numpy"
 
 
-OURS, INT8 = "ours, float16", "ours, int8"
+OURS = "ours, float16"
 KINDS = {
     kind.name: kind
     for kind in (
         Kind(OURS, lambda f: _write_ours(f, "float16"), lambda f: _ours(f, "float16", lengths()).read),
-        Kind(INT8, lambda f: _write_ours(f, "int8"), lambda f: _ours(f, "int8", lengths()).read),
+        Kind("ours, int8", lambda f: _write_ours(f, "int8"), lambda f: _ours(f, "int8", lengths()).read),
         Kind("memory map, .npy an episode", _write_npy, _read_npy),
         Kind("memory map, one table", _write_table, _read_table),
         Kind("Arrow IPC, memory map", _write_arrow, _read_arrow, "pyarrow"),
@@ -361,17 +359,15 @@ def token_files() -> list[Row]:
 
 
 def _figure(what: str, reading: Reading, write_s: float, size: int) -> tuple[float, str]:
-    match what:
-        case "warm":
-            return BATCH / float(np.median(reading.warm_s)), ""
-        case "warm, CPU a clip":
-            return 1e3 * float(np.median(reading.warm_cpu_s)) / BATCH, ""
-        case "cold":
-            return BATCH / float(np.median(reading.cold_s)), f" (reads {reading.amplification:.1f} x)"
-        case "written":  # of float16 tokens, however they are kept
-            return sum(lengths()) * math.prod(SHAPE) * 2 / 1e6 / write_s, ""
-        case _:
-            return size / 1e6, ""
+    note = f" (reads {reading.amplification:.1f} x)" if what == "cold" else ""
+    values = {
+        "warm": BATCH / float(np.median(reading.warm_s)),
+        "warm, CPU a clip": 1e3 * float(np.median(reading.warm_cpu_s)) / BATCH,
+        "cold": BATCH / float(np.median(reading.cold_s)),
+        "written": sum(lengths()) * math.prod(SHAPE) * 2 / 1e6 / write_s,  # of float16 tokens, however they are kept
+        "disk": size / 1e6,
+    }
+    return values[what], note
 
 
 def _many_episodes(root: Path) -> Row:
