@@ -91,9 +91,9 @@ class RobomimicSourceConfig(_Tagged):
         camera: whose pictures; None for the only one, or agentview.
         proprio_keys: low-dim obs keys, joined in this order; a key may name columns, as in `object[:7]`. None for joint
             positions 7, gripper 2 and joint velocities 7, where the file has them.
-        state_keys: the same for the state. None for proprio and `object`: of lift, can, square and stack the poses of
-            the objects, as the worlds have them, wherever robosuite's version put them, of other tasks all of it; no
-            state where there is no `object`.
+        state_keys: the same for the state. None for proprio and `object`: of lift, can, square and stack the poses of the
+            objects, as the worlds have them, wherever robosuite's version put them, of other tasks all of it; no state where there
+            is no `object`.
         filter: a subset that the file names under mask/ (train, valid, ...); None for all.
         episodes: at most this many, by number; None for all.
         labels: `none` hides actions, proprio and state.
