@@ -1,8 +1,8 @@
-"""A storage root with twelve Wall episodes and a small spec, opened as sweeps."""
+"""A storage root with twelve Wall episodes and a small spec, opened as sweeps; a file server and an empty storage root."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import pytest
 
 from ray_jobs.runtime.searched import Searched, open_sweep
 from tests.integration.conftest import SPEC, make_data
+from tests.wm.data.file_server import FileServer, serving
 
 GOALS = ("evaluate.grid.goal_horizons=[5]", "evaluate.horizons=[1,5]", "metric=plan/success_rate_gh5")
 
@@ -37,3 +38,15 @@ def opened(small_home: Path) -> Callable[..., Searched]:
         return open_small(small_home, *arguments, **more)
 
     return make
+
+
+@pytest.fixture
+def server() -> Iterator[FileServer]:
+    with serving(FileServer()) as found:
+        yield found
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("WM_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"

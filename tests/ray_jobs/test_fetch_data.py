@@ -12,7 +12,6 @@ import sys
 import time
 import zipfile
 from collections import namedtuple
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,18 +34,6 @@ from wm.data.public_sets import PUBLIC_SETS, Archive, HubEpisodes, PublicSet, Re
 
 STORED = "/stored/wall_single.zip"
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture
-def server() -> Iterator[FileServer]:
-    with serving(FileServer()) as found:
-        yield found
-
-
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("WM_HOME", str(tmp_path / "home"))
-    return tmp_path / "home"
 
 
 def zipped(folder: Path, layout: str, inner: str) -> bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,22 +10,10 @@ import pytest
 
 from ray_jobs.runtime.fetching import RECEIPT
 from tests.ray_jobs.fetched import Hub, fetch, put
-from tests.wm.data.file_server import FileServer, serving
+from tests.wm.data.file_server import FileServer
 from tests.wm.data.samples import user_error
 from tests.wm.data.sources.recorded import lerobot_folder, robomimic_file
 from wm.data.public_sets import PUBLIC_SETS, HubEpisodes, HubFiles
-
-
-@pytest.fixture
-def server() -> Iterator[FileServer]:
-    with serving(FileServer()) as found:
-        yield found
-
-
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("WM_HOME", str(tmp_path / "home"))
-    return tmp_path / "home"
 
 
 def test_robosuite_states_come_with_the_command_that_draws_them(
