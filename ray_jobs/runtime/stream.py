@@ -27,9 +27,7 @@ from wm.types import Batch
 
 Fingerprints = tuple[tuple[int | None, str], ...]  # RunInputs.fingerprints, as something that can be hashed
 Block = dict[str, np.ndarray]  # arrays of some steps, one row each
-BLOCK_BYTES = (
-    32 * 2**20
-)  # what a task hands over at a time, or one step; below what Ray Data would cut (and copy) again
+BLOCK_BYTES = 32 * 2**20  # handed over at a time, or one step; below what Ray Data would cut (and copy) again
 BLOCK_STEPS = 64  # and no more of small steps: their clips are thousands of small arrays before they are one
 SPAN_BYTES = 256 * 2**20  # of a task, or FIRST_STEPS; two are in the object store at a time
 FIRST_STEPS = 20  # of the first task; each later one has twice the steps of the one before, up to SPAN_BYTES
