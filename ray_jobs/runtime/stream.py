@@ -175,6 +175,8 @@ class _Reading:
         try:
             for first, stop in spans:
                 self._room.acquire()
+                if self._ended:
+                    return
                 for block in _read_span(source, first, stop, cpus_per_task):
                     if self._ended:
                         return

@@ -16,6 +16,12 @@ from tests.wm.data.sources.recorded import lerobot_folder, robomimic_file
 from wm.data.public_sets import PUBLIC_SETS, HubEpisodes, HubFiles
 
 
+@pytest.fixture(autouse=True)
+def online(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tests' own HF_HUB_OFFLINE does not hold for a hub on this machine."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+
+
 def test_robosuite_states_come_with_the_command_that_draws_them(
     server: FileServer, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

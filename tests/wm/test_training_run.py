@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tests.wm.data.samples import encoder, inputs, same, train, trained, user_error
-from wm.data.sources.array_source import ArrayEpisode
+from wm.data.sources.file_source import FileEpisode
 from wm.data.token_files import TokenFiles
 from wm.training.checkpoint import find_checkpoint, load_checkpoint
 from wm.training.reporter import NullReporter
@@ -192,7 +192,7 @@ def test_without_a_decoder_no_pixel_is_read_beside_tokens(tmp_path: Path, monkey
     def refuse(*given: object) -> None:
         raise AssertionError("frames were read")
 
-    monkeypatch.setattr(ArrayEpisode, "frames", refuse)
+    monkeypatch.setattr(FileEpisode, "frames", refuse)
     assert next(run.local_batches(0)).images is None
     watched = inputs(tmp_path, data__tokens="store", model__decoder=DECODER)
     with pytest.raises(AssertionError, match="frames were read"):

@@ -86,7 +86,8 @@ def test_every_resource_but_the_workers_changes_nothing():
         if name == "autoscaling":
             assert trained({"resources.autoscaling": True, "resources.runs_at_once": 4}) == trained({})
         elif name != "num_workers":
-            value = 2 if info.default is None else info.default + 1
+            default = info.default
+            value = 2 if default is None else 1 if 0 < default < 1 else default + 1  # a share is at most 1
             assert trained({f"resources.{name}": value}) == trained({}), name
 
 

@@ -14,7 +14,7 @@ from wm.build import build_world
 from wm.config.data import DinoWmSourceConfig
 from wm.config.worlds import PointMazeWorldConfig, PushTWorldConfig, RopeWorldConfig, WallWorldConfig
 from wm.contracts import World
-from wm.data.sources.array_source import ArrayEpisode
+from wm.data.sources.file_source import FileEpisode
 from wm.envs.demonstrations import make_episodes
 from wm.evaluation.problems import _layout, dataset_problems, load_problems, random_problems, save_problems
 from wm.types import Problem
@@ -51,13 +51,13 @@ def test_starts_are_recorded_and_held_out() -> None:
 
 
 def test_tags_beyond_the_layout_stay_out_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    expected, made = draw(2), ArrayEpisode.__init__
+    expected, made = draw(2), FileEpisode.__init__
 
     def tagged(self: Any, *given: Any) -> None:
         made(self, *given)
         self.tags = {**self.tags, "success": 1.0, "task": 3.0}
 
-    monkeypatch.setattr(ArrayEpisode, "__init__", tagged)
+    monkeypatch.setattr(FileEpisode, "__init__", tagged)
     assert all(same(vars(a), vars(b)) for a, b in zip(draw(2), expected, strict=True))
 
 
