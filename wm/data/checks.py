@@ -13,6 +13,7 @@ import numpy as np
 from wm.config.errors import UserError
 from wm.contracts import Episode, Source
 from wm.data.sources.file_source import FileSource
+from wm.data.sources.precomputed import PrecomputedSource
 
 FRAMES_AT_ONCE = 64
 DARK = 2  # mean of a frame below which it is black
@@ -78,6 +79,11 @@ def check_source(
         known = _check_vectors(episode, source, report, rows, content)
         if has_frames:
             known |= _check_frames(episode, every_frame, report, content)
+        elif isinstance(source, PrecomputedSource):
+            try:
+                content.update(source.read(index, np.arange(episode.length)).tobytes())
+            except UserError as error:
+                report.findings.append(Finding(episode.id, str(error), True))
         twin = seen.setdefault(content.hexdigest(), episode.id)
         if known and twin != episode.id:
             report.findings.append(Finding(episode.id, f"repeats {twin}", False))

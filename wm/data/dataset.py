@@ -50,13 +50,20 @@ _LAYOUTS: Mapping[DinoWmLayout, Callable[[DinoWmSourceConfig, str, Path], FileSo
 }
 
 
+_UNFORESEEN = (ArithmeticError, AttributeError, LookupError, MemoryError, OSError, RuntimeError, TypeError, ValueError)
+
+
 def open_source(config: SourceConfig, name: str, folder: Path, max_faulty: float = 0) -> FileSource:
     """The data set in a folder.
 
     Raises:
         UserError: it is not what the config says, or more than `max_faulty` of its episodes cannot be used.
     """
-    source = _open(config, name, folder)
+    try:
+        source = _open(config, name, folder)
+    except _UNFORESEEN as error:  # what others' files hold knows no bounds
+        text = (str(error).strip().splitlines() or [""])[0][:160]
+        raise UserError(f"{folder}: damaged, or not what its config says ({type(error).__name__}: {text})") from error
     check_share(source, source.faults, max_faulty)
     return source
 
@@ -73,6 +80,15 @@ def _open(config: SourceConfig, name: str, folder: Path) -> FileSource:
             return LerobotSource(config, name, folder)
         case _:
             assert_never(config)
+
+
+def _place(file: Path, part: str) -> tuple[int | str, int, str]:
+    """The same for links to one file."""
+    try:
+        facts = file.stat()
+    except OSError:
+        return str(file), 0, part
+    return facts.st_dev, facts.st_ino, part
 
 
 def need_public(config: DataConfig, folder: Path) -> None:
@@ -269,25 +285,23 @@ class Dataset:
         return getattr(self.config.sources[name], "tags", {})
 
     def _check_apart(self, one: FileSource, other: FileSource) -> None:
-        """Raises UserError when two sources read one folder, and what one trains on the other holds out."""
-        paths = {(self._data / self.config.sources[source.name].path).resolve() for source in (one, other)}
-        if len(paths) > 1:
-            return
+        """Raises UserError when two sources read the same episodes, and what one trains on the other holds out."""
         halves = [
-            [{source.label(index) for index in half} for half in self.split[source.name]] for source in (one, other)
+            [{_place(*source.origin(index)) for index in half} for half in self.split[source.name]]
+            for source in (one, other)
         ]
         (trained, held_out), (trained_too, held_out_too) = halves
         both = (trained & held_out_too) | (trained_too & held_out)
         if both:
             raise UserError(
-                f"data.sources.{other.name}: reads the folder of '{one.name}', and {len(both)} of its episodes are trained on in "
-                f"one and held out in the other ({min(both)}); give both the same number of episodes"
+                f"data.sources.{other.name}: reads episodes of '{one.name}' too, and {len(both)} of them are trained on in one and "
+                "held out in the other; give both the same episodes"
             )
 
     def _find_faulty(self, source: FileSource, folder: Path) -> list[FaultyEpisode]:
         if not self.config.max_faulty:  # opening it was enough, and damage that decoding shows stops the run
             return []
-        faults = find_faults(source, folder, has_frames=source.name not in self.features)
+        faults = find_faults(source, folder)
         check_share(source, faults, self.config.max_faulty)
         return [FaultyEpisode(source.name, index, source.episode(index).id, why) for index, why in faults.items()]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -9,9 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from wm.config.errors import UserError
 from wm.data.atomic import write_json
 from wm.data.sources.file_source import FileSource
+from wm.data.sources.precomputed import PrecomputedSource
 
 
 class FaultyEpisode(NamedTuple):
@@ -23,15 +27,13 @@ class FaultyEpisode(NamedTuple):
     reason: str
 
 
-def find_faults(source: FileSource, folder: Path, has_frames: bool) -> dict[int, str]:
+def find_faults(source: FileSource, folder: Path) -> dict[int, str]:
     """Faults that opening shows, and episodes whose first or last frame cannot be read.
 
-    Frames are tried once for each fingerprint; what came of it is kept in `folder`. Damage in the middle of a video shows only
-    when its frames are decoded: it stops the run then, by name.
+    They are tried once; what came of it is kept in `folder`, until a file changes or is found elsewhere. Damage in the middle of
+    a video shows only when its frames are decoded: it stops the run then, by name.
     """
-    if not has_frames:
-        return dict(source.faults)
-    file = folder / f"{source.fingerprint}.json"
+    file = folder / f"{source.fingerprint}_{_stamp(source)}.json"
     if not file.is_file():
         with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
             tried = list(pool.map(_try_frames(source), range(len(source))))
@@ -51,15 +53,27 @@ def check_share(source: FileSource, faults: Mapping[int, str], most: float) -> N
     )
 
 
+def _stamp(source: FileSource) -> str:
+    """Of where the frames are and when they were last changed."""
+    digest = hashlib.sha256()
+    for file in dict.fromkeys(source.frame_file(index) for index in range(len(source))):
+        changed = file.stat().st_mtime_ns if file.is_file() else None
+        digest.update(f"{file.absolute()}:{changed}\n".encode())
+    return digest.hexdigest()[:16]
+
+
 def _try_frames(source: FileSource) -> Callable[[int], str | None]:
     def reason(index: int) -> str | None:
         if index in source.faults:
             return None
-        episode = source.episode(index)
+        ends = np.array([0, source.lengths[index] - 1])
         try:
-            episode.frames([0, episode.length - 1])
-        except (UserError, IndexError) as error:
-            return str(error)
+            if isinstance(source, PrecomputedSource):
+                source.read(index, ends)
+            else:
+                source.episode(index).frames(ends)
+        except (UserError, IndexError, OSError, ValueError, MemoryError) as error:
+            return (str(error).splitlines() or [type(error).__name__])[0]
         return None
 
     return reason

@@ -154,7 +154,8 @@ class TokenFiles:
             raise UserError(f"{path}: the encoder's tokens of this episode are {error}") from error
         lost = relative_error(tokens, kept)
         with atomic_file(path) as partial:
-            save_file(kept, partial, {**self._facts, "relative_error": f"{lost:.3e}"})
+            about = {"episode": str(episode), "content": _content(kept["tokens"]), "relative_error": f"{lost:.3e}"}
+            save_file(kept, partial, {**self._facts, **about})
         _opened.cache_clear()
         return lost
 
@@ -165,10 +166,16 @@ class TokenFiles:
             return None
         try:
             self.read(episode, np.arange(1))
-        except UserError:
-            path.unlink()
-            return None
-        return float(_opened(path).metadata["relative_error"])
+            told = _opened(path).metadata
+            if told.get("episode") == str(episode) and told.get("content") == _content(
+                TensorFile(path).whole("tokens")
+            ):
+                return float(told["relative_error"])
+        except (UserError, ValueError):
+            pass
+        path.unlink()
+        _opened.cache_clear()
+        return None
 
     def _encoded(self, encoder: Encoder, index: int) -> torch.Tensor:
         episode = self.source.episode(index)
@@ -188,6 +195,11 @@ class TokenFiles:
             mean = (told["mean"] * told["episodes"] + sum(errors)) / max(count, 1)
             error = {"episodes": count, "mean": mean, "worst": max(told["worst"], *errors, 0.0)}
             write_json(about, {**self._facts, "dim": dim, "relative_error": error})
+
+
+def _content(tokens: np.ndarray) -> str:
+    """Of the numbers as they are kept: what came over a network is compared with it."""
+    return hashlib.blake2b(np.ascontiguousarray(tokens).data, digest_size=16).hexdigest()
 
 
 def _parts(length: int, stride: int | None) -> list[slice]:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.wm.data.damage import Fault, at, column, cut, edit, remove
+from tests.wm.data.damage import Fault, at, column, cut, edit, info, remove
 from tests.wm.data.layouts import write_layout
 from tests.wm.data.samples import EPISODES, user_error, wall_copy
 from tests.wm.data.sources.recorded import can_folder, lerobot_folder
@@ -228,3 +228,74 @@ def test_looking_names_every_fault_and_goes_on(tmp_path: Path) -> None:
     report = check_source(source, every_frame=False)
     assert [finding.episode for finding in report.errors] == ["one/003", "one/005"]
     assert len(report.vectors["action"]) == (EPISODES - 2) * source.lengths[0]
+
+
+def test_a_repaired_fault_is_no_fault(tmp_path: Path) -> None:
+    """Damage that leaves a file its size, undone; and a sound copy elsewhere."""
+    folder = lerobot("v2.1")(tmp_path / "data")
+    sound = Path(shutil.copytree(folder, tmp_path / "sound"))
+    file = folder / VIDEO
+    whole = file.read_bytes()
+    file.write_bytes(bytes(len(whole)))
+    assert [each.episode for each in dataset(folder, {"camera": "main"}, tmp_path).faulty] == [2]
+    file.write_bytes(whole)
+    assert dataset(folder, {"camera": "main"}, tmp_path).faulty == []
+    assert dataset(sound, {"camera": "main"}, tmp_path).faulty == []
+
+
+def test_other_frames_of_the_same_size_are_other_data(tmp_path: Path) -> None:
+    folder = wall_copy(tmp_path / "data")
+    before = dataset(folder, {}, tmp_path).fingerprint
+    edit("obses/episode_003", lambda frames: 255 - frames)(folder)
+    assert dataset(folder, {}, tmp_path).fingerprint != before
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda frames: frames.long() * 2, "frames hold"),
+        (lambda frames: frames > 3, "frames of torch.bool"),
+        (lambda frames: frames.to(torch.complex64), "frames of torch.complex64"),
+    ],
+)
+def test_numbers_that_are_no_pictures_are_faults(tmp_path: Path, change: Callable[[Any], Any], said: str) -> None:
+    folder = wall_copy(tmp_path / "data")
+    edit("obses/episode_003", change)(folder)
+    (faulty,) = dataset(folder, {}, tmp_path).faulty
+    assert said in faulty.reason
+
+
+def test_one_folder_by_two_ways_is_one(tmp_path: Path) -> None:
+    folder = can(tmp_path / "data")
+    sources = {"one": settings(folder, {}), "two": settings(folder / "demo.hdf5", {"episodes": 3})}
+    config = DataConfig.model_validate({"sources": sources, "val_fraction": 0.4})
+    assert "reads episodes of 'one' too" in user_error(lambda: Dataset(config, tmp_path, None))
+
+
+@pytest.mark.parametrize("value", [np.nan, 1e6])
+def test_features_that_cannot_be_tokens_are_faults(tmp_path: Path, value: float) -> None:
+    features, actions = np.ones((5, 6, 3), np.float32), np.ones((5, 6, 2), np.float32)
+    features[2, 0, 1] = value
+    (tmp_path / "data").mkdir()
+    np.savez(tmp_path / "data/features.npz", features=features, actions=actions)
+    (faulty,) = dataset(tmp_path / "data", {}, tmp_path).faulty
+    assert (faulty.episode, "features of episode 2 hold NaN" in faulty.reason) == (2, True)
+
+
+def test_the_first_demonstration_does_not_decide_for_all(tmp_path: Path) -> None:
+    folder = can(tmp_path / "data")
+    whole = dataset(folder, {}, tmp_path).sources["one"].state_names
+    other = Path(shutil.copy(folder / "demo.hdf5", folder / "other"))
+    with h5py.File(other, "a") as file:
+        del file["data/demo_1/obs/object"]  # type: ignore[index]
+    other.replace(folder / "demo.hdf5")
+    found = dataset(folder, {}, tmp_path)
+    assert [each.episode for each in found.faulty] == [0]
+    assert found.sources["one"].state_names == whole
+
+
+@pytest.mark.parametrize("pattern", ["{episode_index:>3000000000}", "{video_key.__class__}", "{0}"])
+def test_a_path_of_meta_is_no_program(tmp_path: Path, pattern: str) -> None:
+    folder = lerobot("v2.1")(tmp_path / "data")
+    info(video_path=pattern)(folder)
+    assert "is no name with fields" in user_error(lambda: dataset(folder, {"camera": "main"}, tmp_path))

@@ -328,6 +328,6 @@ def test_what_one_source_trains_on_no_other_holds_out() -> None:
     split = opened(labels="none").split
     assert split["one"] == split["two"]
     message = user_error(lambda: opened(episodes=7))
-    assert "data.sources.two: reads the folder of 'one'" in message
+    assert "data.sources.two: reads episodes of 'one' too" in message
     assert "held out in the other" in message
     assert "two" in opened(tags={"wall_x": (0, 1000)}).split

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from wm.config.data import DinoWmSourceConfig
 from wm.config.errors import UserError
-from wm.data.sources.file_source import FileSource, Kind
+from wm.data.sources.file_source import FileSource, Kind, sampled
 from wm.data.sources.tensor_file import load_tensor
 from wm.data.sources.video_file import VideoFile
 
@@ -72,6 +72,12 @@ class ArraySource(FileSource):
     def label(self, index: int) -> str:
         return f"{index:03d}"
 
+    def frame_file(self, index: int) -> Path:
+        return self.recording.files[index]
+
+    def origin(self, index: int) -> tuple[Path, str]:
+        return self.frame_file(index), ""
+
     def vector(self, kind: Kind, index: int) -> np.ndarray:
         recording = self.recording
         values = {"action": recording.actions, "proprio": recording.proprio, "state": recording.states}[kind]
@@ -81,15 +87,15 @@ class ArraySource(FileSource):
         return self.read_frames(self.recording.files[index], rows, self.lengths[index])
 
     def _fingerprint(self, config: DinoWmSourceConfig) -> str:
-        """sha256 of the numbers and of every frame file's name and size."""
+        """sha256 of the numbers, and of every frame file's name, size and a part of its content."""
         recording, names = self.recording, (self.action_names, self.proprio_names, self.state_names)
         digest = hashlib.sha256(f"{config.labels}/{config.colors}/{names}".encode())
         for index, (length, file) in enumerate(zip(recording.lengths, recording.files, strict=True)):
             for values in (recording.states, recording.actions, recording.proprio):
                 digest.update(np.ascontiguousarray(values[index][:length]).tobytes())
             tags = sorted(recording.tags[index].items()) if recording.tags else []
-            size = file.stat().st_size if file.is_file() else "missing"
-            digest.update(f"{length}:{tags}:{file.name}:{size}".encode())
+            digest.update(f"{length}:{tags}:{file.name}:".encode())
+            digest.update(sampled(file))
         return digest.hexdigest()[:16]
 
 
@@ -119,8 +125,10 @@ def load_array(file: Path, size: int | None = None, like: Tensor | None = None, 
         size: of the last axis, where the layout says so.
         like: another array of as many episodes and steps.
     """
-    values = load_tensor(file)
+    values = load_tensor(file).detach()
     shape = tuple(values.shape)
+    if values.is_complex():
+        raise UserError(f"{file}: complex numbers, expected real ones")
     if values.ndim != ndim or (size is not None and shape[-1] != size):
         axes = ["episodes", "T", *(["P"] if ndim == 4 else []), "size" if size is None else str(size)]
         raise UserError(f"{file}: expected ({', '.join(axes)}), found {shape}")

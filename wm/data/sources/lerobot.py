@@ -17,9 +17,9 @@ import pyarrow as pa
 from wm.config.data import LerobotSourceConfig
 from wm.config.errors import UserError, nearest
 from wm.data.sources.columns import parse_columns
-from wm.data.sources.file_source import FileSource, Kind
+from wm.data.sources.file_source import FileSource, Kind, sampled
 from wm.data.sources.lerobot_hub import Hub
-from wm.data.sources.lerobot_layout import LAYOUT_PREFIX, LerobotLayout, Place, read_table
+from wm.data.sources.lerobot_layout import INFO, LAYOUT_PREFIX, LerobotLayout, Place, read_table
 from wm.data.sources.lerobot_pictures import EpisodePictures, Pictures
 from wm.data.sources.video_file import VideoFile
 
@@ -29,6 +29,7 @@ DEFAULT_KEYS = {"action": "action", "proprio": "observation.state", "state": "ob
 BOOKKEEPING = ("timestamp", "frame_index", "episode_index", "task_index")
 SUCCESS = "next.success"
 TAGS = {"workspace_id": "workspace_id", SUCCESS: "success"}  # column -> tag, where there is one
+MOST_COLUMNS = 100_000  # of a vector
 TOLERANCE_S = 1e-3  # timestamps are float32: at an hour they are exact to 0.2 ms
 
 
@@ -87,6 +88,12 @@ class LerobotSource(FileSource):
     def label(self, index: int) -> str:
         return f"{self.places[index].number:06d}"
 
+    def frame_file(self, index: int) -> Path:
+        return self.folder / self.places[index].video
+
+    def origin(self, index: int) -> tuple[Path, str]:
+        return self.folder / self.places[index].data, self.label(index)
+
     def task(self, index: int) -> str:
         return self.tasks[int(self.tags[index]["task"])]
 
@@ -115,15 +122,15 @@ class LerobotSource(FileSource):
         return video
 
     def _fingerprint(self) -> str:
-        """Of every vector and name, and of each video's name, size and the episodes' places in it."""
+        """Of every vector and name, the episodes' places, and each video's size and a part of its content."""
         names = (self.action_names, self.proprio_names, self.state_names)
         digest = hashlib.sha256(f"{self.camera_key}/{self.fps}/{self.labelled}/{names}/{self.tags}".encode())
         for values in (each for kind in self._vectors.values() for each in kind):
             digest.update(np.ascontiguousarray(values).tobytes())
-        videos = {place.video: self.folder / place.video for place in self.places}
-        sizes = {name: file.stat().st_size if file.is_file() else "missing" for name, file in videos.items()}
         for place in self.places:
-            digest.update(f"{place}/{sizes[place.video]}".encode())
+            digest.update(f"{place}".encode())
+        for video in dict.fromkeys(place.video for place in self.places):
+            digest.update(sampled(self.folder / video))
         return digest.hexdigest()[:16]
 
 
@@ -290,6 +297,8 @@ def _keys(config: LerobotSourceConfig, layout: LerobotLayout, name: str) -> dict
 def _names(features: Mapping[str, Mapping[str, Any]], key: str) -> tuple[str, ...]:
     """Of a feature's columns: its own names, in whatever form they come, else the feature's and numbers from 1."""
     size = int(np.prod(features[key]["shape"]))
+    if not 0 < size <= MOST_COLUMNS:
+        raise UserError(f"{INFO}: {key} has shape {features[key]['shape']}, expected at most {MOST_COLUMNS} numbers")
     names: Any = features[key].get("names")
     while isinstance(names, dict | list) and len(names) == 1:  # {"motors": [...]}, [[...]]
         (inner,) = names.values() if isinstance(names, dict) else names

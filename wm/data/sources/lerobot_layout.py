@@ -12,6 +12,7 @@ paths. Source: lerobot 0.4.4, datasets/lerobot_dataset.py and datasets/v30/conve
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ import pyarrow.parquet as pq
 from wm.config.errors import UserError
 
 INFO = "meta/info.json"
+_PATTERN = re.compile(r"(?:[^{}]|\{[a-z_]+(?::0?\d{1,2}d)?\})+")  # of its paths: fields by name, with at most 99 digits
 MAJORS = {"v2": 2, "v3": 3}
 LAYOUT_PREFIX = "layout."  # ours: one number an episode, in every frame
 CHANNEL_WORDS = ("channel", "channels", "rgb", "c")
@@ -67,10 +69,15 @@ class LerobotLayout:
             cameras = [key for key in seen if is_colour(self.features[key])]
             self.pictures = [key for key in seen if self.features[key]["dtype"] == "image"]
             self.depth = [key for key in seen if key not in cameras]
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise UserError(f"{folder / INFO}: not LeRobot's ({error!r})") from error
-        if not self.fps > 0:
-            raise UserError(f"{folder / INFO}: fps {self.fps:g}")
+        if not 0 < self.fps < float("inf") or self._chunks_size < 1:
+            raise UserError(f"{folder / INFO}: fps {self.fps:g}, chunks_size {self._chunks_size}")
+        for pattern in self._patterns.values():
+            if not _PATTERN.fullmatch(pattern) or len(pattern) > 500:
+                raise UserError(
+                    f"{folder / INFO}: the path '{pattern[:80]}' is no name with fields as {{episode_index:06d}}"
+                )
         self.cameras: Sequence[str] = cameras  # of colour
 
     def tasks(self) -> dict[int, str]:

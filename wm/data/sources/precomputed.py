@@ -59,6 +59,10 @@ class PrecomputedSource(FileSource):
     def label(self, index: int) -> str:
         return f"{index:03d}"
 
+    def frame_file(self, index: int) -> Path:
+        archive = self.folder / ARCHIVE
+        return archive if archive.is_file() else self.folder / "features.npy"
+
     def frames(self, index: int, rows: np.ndarray) -> np.ndarray:
         """Raises UserError: features cannot be turned back into pixels."""
         raise UserError(
@@ -70,10 +74,13 @@ class PrecomputedSource(FileSource):
         """Tokens (n, P, D) float16 of some frames of an episode, as a token store gives them."""
         if len(indices) and not 0 <= min(indices) <= max(indices) < self.lengths[episode]:
             raise IndexError(f"frames {min(indices)}..{max(indices)} of {self.lengths[episode]}")
-        tokens = self.features[episode, indices]
+        with np.errstate(over="ignore"):
+            tokens = self.features[episode, indices].astype(np.float16)
         if not np.isfinite(tokens).all():
-            raise UserError(f"{self.folder}: features of episode {episode} hold NaN or infinity")
-        return tokens.astype(np.float16)
+            raise UserError(
+                f"{self.folder}: features of episode {episode} hold NaN or infinity, or numbers too large for float16"
+            )
+        return tokens
 
     def vector(self, kind: Kind, index: int) -> np.ndarray | None:
         if FILES[kind] not in self._arrays:
@@ -85,7 +92,8 @@ class PrecomputedSource(FileSource):
         given = self._arrays.get("lengths")
         if given is None:
             return [longest] * count
-        if given.shape != self.features.shape[:1] or given.min() < 1 or given.max() > longest:
+        is_whole = np.issubdtype(given.dtype, np.number) and bool((given == np.floor(given)).all())
+        if given.shape != self.features.shape[:1] or not is_whole or given.min() < 1 or given.max() > longest:
             raise UserError(f"{self.folder}: lengths must be ({len(self.features)},) within 1..{longest}")
         return [int(length) for length in given[:count]]
 
@@ -106,14 +114,14 @@ class PrecomputedSource(FileSource):
         return given or tuple(f"{kind}_{column}" for column in range(size))
 
     def _fingerprint(self) -> str:
-        """Of names, lengths and vectors whole, and of the features of each episode's first and last frame: files may be large."""
+        """Of names, lengths and vectors whole, and of three frames' features of each episode: files may be large."""
         names = (self.action_names, self.proprio_names, self.state_names)
         digest = hashlib.sha256(f"{self.token_shape}/{self.lengths}/{self.labelled}/{names}".encode())
         for key in FILES.values():
             if key in self._arrays:
                 digest.update(np.ascontiguousarray(self._arrays[key][: len(self)]).tobytes())
         for episode, length in enumerate(self.lengths):
-            digest.update(np.ascontiguousarray(self.features[episode, [0, length - 1]]).tobytes())
+            digest.update(np.ascontiguousarray(self.features[episode, [0, length // 2, length - 1]]).tobytes())
         return digest.hexdigest()[:16]
 
 

@@ -15,6 +15,7 @@ import hashlib
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -55,8 +56,8 @@ class RobomimicHdf5Source(FileSource):
             data = data_group(file, self.path)
             self.demos = chosen_demos(config, name, self.path, file, data)
             info = env_info(data, self.path)
-            self.fps: float = float(info.get("control_freq", CONTROL_HZ))
-            first: Any = data[next((demo for demo in self.demos if has_pictures(data[demo])), self.demos[0])]
+            self.fps: float = _rate(info, self.path)
+            first: Any = data[_fullest(data, self.demos)]
             _check_pictures(first, f"{self.path}: {self.demos[0]}")
             self.camera_key = _camera(config, name, first["obs"])
             keys = self._keys(config, first, info)
@@ -77,6 +78,9 @@ class RobomimicHdf5Source(FileSource):
 
     def label(self, index: int) -> str:
         return self.demos[index]
+
+    def frame_file(self, index: int) -> Path:
+        return self.path
 
     def vector(self, kind: Kind, index: int) -> np.ndarray | None:
         values = self._vectors[kind]
@@ -123,20 +127,20 @@ class RobomimicHdf5Source(FileSource):
         wanted = {"action": [("actions", slice(None))], **keys}
         read: dict[int, dict[str, np.ndarray]] = {}
         faults: dict[int, str] = {}
-        sizes: dict[str, int] = {}
         for index, demo in enumerate(self.demos):
-            where = f"{self.path}: {demo}"
             try:
                 with readable(self.path):
-                    vectors = self._read_demo(data[demo], where, wanted)
-                for key, values in vectors.items():
-                    if values.shape[1] != sizes.setdefault(key, values.shape[1]):
-                        raise UserError(f"{where}: {key} has {values.shape[1]} columns, others have {sizes[key]}")
-                read[index] = vectors
+                    read[index] = self._read_demo(data[demo], f"{self.path}: {demo}", wanted)
             except UserError as error:
                 faults[index] = str(error)
         if not read:
             raise UserError(faults[0])
+        sizes: dict[str, int] = {}
+        for key in next(iter(read.values())):  # those of most demonstrations
+            sizes[key] = Counter(vectors[key].shape[1] for vectors in read.values()).most_common(1)[0][0]
+            for index in [index for index, vectors in read.items() if vectors[key].shape[1] != sizes[key]]:
+                found = read.pop(index)[key].shape[1]
+                faults[index] = f"{self.path}: {self.demos[index]}: {key} has {found} columns, others have {sizes[key]}"
         blank = {key: np.full((1, size), np.nan, np.float32) for key, size in sizes.items()}
         every = [read.get(index, blank) for index in range(len(self.demos))]
         return {kind: [vectors[kind] for vectors in every if kind in vectors] for kind in KINDS}, faults
@@ -164,10 +168,10 @@ class RobomimicHdf5Source(FileSource):
             raise UserError(f"{where}: obs/{self.camera_key} is missing, or no uint8 (T, H, W, 3)")
         if len(pictures) != length:
             raise UserError(f"{where}: {len(pictures)} frames for {length} actions")
-        _ = pictures[0]  # damage shows when it is read
+        _ = [pictures[frame] for frame in (0, length // 2, length - 1)]  # damage shows when it is read
 
     def _fingerprint(self, data: Any) -> str:
-        """Of all vectors and names, and of each demonstration's first frame, size and stored bytes."""
+        """Of all vectors and names, and of each demonstration's first, middle and last frame, size and stored bytes."""
         names = (self.action_names, self.proprio_names, self.state_names)
         digest = hashlib.sha256(f"{self.demos}/{self.camera_key}/{self.labelled}/{names}".encode())
         for values in (each for kind in self._vectors.values() for each in kind):
@@ -175,7 +179,8 @@ class RobomimicHdf5Source(FileSource):
         for demo in (demo for index, demo in enumerate(self.demos) if index not in self.faults):
             pictures = data[demo]["obs"][self.camera_key]
             digest.update(f"{pictures.shape}/{pictures.id.get_storage_size()}".encode())
-            digest.update(np.ascontiguousarray(pictures[0]).tobytes())
+            for frame in (0, len(pictures) // 2, len(pictures) - 1):
+                digest.update(np.ascontiguousarray(pictures[frame]).tobytes())
         return digest.hexdigest()[:16]
 
 
@@ -195,6 +200,19 @@ def hdf5_handle(path: Path) -> h5py.File:
     """This process's own handle; a forked worker, or a file that was replaced, gets a new one."""
     facts = path.stat()
     return _opened(path, facts.st_size, facts.st_mtime_ns, os.getpid())
+
+
+def _rate(info: Mapping[str, Any], path: Path) -> float:
+    found = info.get("control_freq", CONTROL_HZ)
+    if not isinstance(found, int | float) or not 0 < found < float("inf"):
+        raise UserError(f"{path}: control_freq {found!r}, expected steps a second")
+    return float(found)
+
+
+def _fullest(data: Any, demos: Sequence[str]) -> str:
+    """The first demonstration with pictures and objects, else with pictures, else the first: what the others are held to."""
+    seen = [demo for demo in demos if has_pictures(data.get(demo))]
+    return next((demo for demo in seen if OBJECT_KEY in data[demo]["obs"]), next(iter(seen), demos[0]))
 
 
 def data_group(file: h5py.File, path: Path) -> Any:
@@ -300,7 +318,7 @@ def _column(group: Any, key: str, columns: slice, where: str, length: int) -> np
     if key not in group:
         raise UserError(f"{where}: obs has no '{key}', which other demonstrations have")
     values = _two_d(group[key])
-    if values.ndim != 2 or len(values) != length or not np.issubdtype(values.dtype, np.number):
+    if values.ndim != 2 or len(values) != length or values.dtype.kind not in "biuf":
         raise UserError(f"{where}: {key} {values.dtype} {values.shape}, expected numbers ({length}, n)")
     return values[:, columns].astype(np.float32)
 

@@ -59,16 +59,20 @@ def read_frames(path: Path, indices: np.ndarray, length: int, channels_first: bo
         length: steps of the episode: the file must have a frame for each.
 
     Raises:
-        UserError: naming the file: unreadable, of another shape, too short, or float frames that are not 0..255.
+        UserError: naming the file: unreadable, of another shape, too short, or frames that are not 0..255.
     """
     frames = map_frames(path, channels_first)
     if len(frames) < length:
         raise UserError(f"{path}: {len(frames)} frames for {length} states")
     chosen = frames[torch.as_tensor(indices)]
+    if chosen.is_complex() or chosen.dtype == torch.bool:
+        raise UserError(f"{path}: frames of {chosen.dtype}, expected numbers 0..255")
     if chosen.is_floating_point():
         if not torch.isfinite(chosen).all():
             raise UserError(f"{path}: frames hold NaN or infinity")
         if chosen.numel() and 0 < chosen.max() <= 1:
             raise UserError(f"{path}: float frames within 0..1, expected 0..255")
         chosen = chosen.round().clamp(0, 255)
+    elif chosen.dtype != torch.uint8 and chosen.numel() and (chosen.min() < 0 or chosen.max() > 255):
+        raise UserError(f"{path}: frames hold {chosen.min()}..{chosen.max()}, expected 0..255")
     return chosen.to(torch.uint8).contiguous().numpy()

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from wm.config.errors import UserError
 from wm.data.sources.lerobot_layout import LAYOUT_PREFIX
 from wm.data.writers.writer import FolderWriter, need_even_sides
 from wm.types import RecordedEpisode
@@ -23,6 +24,7 @@ from wm.types import RecordedEpisode
 MAIN_CAMERA = "main"
 VIDEO_CODEC = "h264"  # read by every decoder; hevc is not
 TAGS_WITH_FEATURES = ("workspace_id", "task")
+_PATTERN_CHARACTERS = "'[]*?"
 LEAST_SIDE = 64  # pixels; encoders refuse much smaller pictures
 
 
@@ -38,8 +40,13 @@ class LerobotWriter(FolderWriter):
     bytes_per_value = 2  # in the staged episodes, and as pictures while a video is made of them
 
     def check(self) -> None:
-        """Raises UserError for a frame that a video cannot hold."""
+        """Raises UserError for a frame that a video cannot hold, and a folder whose name lerobot takes for a pattern."""
         need_even_sides(self.facts, LEAST_SIDE)
+        bad = sorted(set(_PATTERN_CHARACTERS) & set(str(self.folder)))
+        if bad:
+            raise UserError(
+                f"{self.folder}: lerobot cannot write to a path with {' '.join(bad)} in it; give another folder"
+            )
 
     def write_frames(self, index: int, episode: RecordedEpisode) -> None:
         """Nothing yet: lerobot writes episodes in order."""
