@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 from ray_jobs.runtime.cluster import cluster, is_local
 from ray_jobs.runtime.converting import ConvertJob, open_demos, open_sources
 from ray_jobs.runtime.data_folder import (
-    EPISODES,
     SHEET,
     Outcome,
     check_actors,
@@ -33,7 +32,7 @@ from wm.data.sources.detect import settings_of
 from wm.data.sources.precomputed import PrecomputedSource
 from wm.data.sources.robomimic_hdf5 import MAIN_CAMERA, SUFFIXES
 from wm.data.sources.robosuite_states import FileKind, file_kind
-from wm.data.writers.writer import DatasetFacts
+from wm.data.writers.writer import EPISODES, DatasetFacts
 from wm.envs.robosuite_tasks import PROPRIO_NAMES, TASKS
 
 TARGETS = {"dino_wm": "robomimic", "lerobot": "lerobot", "robomimic": "robomimic_hdf5"}  # --to -> layout
@@ -277,13 +276,23 @@ def _layout(to: str, layout: str | None) -> str:
 
 def _check_places(source: Path, out: Path) -> None:
     """Raises UserError where the new data set would lie on, in or around the old one."""
-    here, there = source.resolve(), out.resolve()
+    here, there = _resolved(source), _resolved(out)
     if here == there:
         raise UserError(f"{out}: SRC and DST are the same")
     if here in there.parents or there in here.parents:
         raise UserError(f"{out}: one of SRC and DST lies in the other; give DST a folder beside it")
     if out.suffix in SUFFIXES:
         raise UserError(f"{out}: DST is a folder; of HDF5, demo.hdf5 is written in it")
+
+
+def _resolved(path: Path) -> Path:
+    try:
+        path.exists()
+        return path.resolve()
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from error
+    except RuntimeError as error:  # as Python 3.11 tells of links that lead to each other
+        raise UserError(f"{path}: a link that leads nowhere") from error
 
 
 def _settings(source: Path, overrides: Sequence[str]) -> dict[str, Any]:

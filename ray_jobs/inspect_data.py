@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from errno import EISDIR
 from pathlib import Path
 
 import cv2
@@ -17,7 +19,7 @@ from wm.config.resolve import Layer, resolve
 from wm.config.yaml import parse_override
 from wm.contracts import Source
 from wm.data.atomic import atomic_file
-from wm.data.checks import Report, check_source
+from wm.data.checks import Finding, Report, check_source
 from wm.data.dataset import open_source
 from wm.data.normalization import vector_statistics
 from wm.data.sources.detect import settings_of
@@ -44,8 +46,13 @@ def inspect_data(
         every_frame: decode all of them, not three of each episode.
 
     Raises:
-        UserError: it is no data set, or one that cannot be opened at all.
+        UserError: it is no data set, or one that cannot be opened at all; or the sheet cannot be written.
     """
+    if sheet is not None:
+        with _writable(sheet):  # before minutes of looking
+            sheet.parent.mkdir(parents=True, exist_ok=True)
+            if sheet.is_dir():
+                raise IsADirectoryError(EISDIR, "it is a folder")
     settings = settings_of(path, dict(map(parse_override, overrides)))
     found = {key: str(settings[key]) for key in ("kind", "layout") if key in settings}
     config = config_of(source_kinds(), str(settings.pop("kind")), settings, "source", "kind: unknown source")
@@ -69,7 +76,7 @@ def inspect_data(
     if beside:
         lines.append(f"not read: {_listed(beside)}")
     if isinstance(source, WallSingleSource):
-        lines += _other_rule(source)
+        report.findings += _other_rule(source)
     lines += [str(finding) for finding in report.findings] or ["nothing suspicious"]
     if sheet is not None and has_frames:
         lines.append(_contact_sheet(source, report, sheet))
@@ -78,12 +85,11 @@ def inspect_data(
 
 def tokenize_folder(path: Path, overrides: Sequence[str], narrator: Narrator) -> None:
     """Fill the token store under storage.root for one folder, in this process. Raises UserError for a bad folder or encoder."""
-    given = dict(map(parse_override, overrides))
-    layers = [
-        Layer("command", {"encoder.kind": "tiny", "data.sources.data.path": str(path.absolute())}),
-        Layer.from_tree("command line", given),
-    ]
-    config = resolve(layers)
+    given = Layer.from_tree("command line", dict(map(parse_override, overrides)))
+    at = "data.sources.data."
+    told = {key.removeprefix(at): value for key, value in given.values.items() if key.startswith(at)}
+    seen = {f"{at}{key}": value for key, value in settings_of(path, told).items() if key not in told}
+    config = resolve([Layer("command", {"encoder.kind": "tiny", **seen}), given])
     root = storage_root(config.storage.root)
     encoder = build_encoder(config.encoder)
     dataset = build_dataset(config, root, encoder.fingerprint)
@@ -120,7 +126,7 @@ def _listed(words: Sequence[str]) -> str:
     return ", ".join(words[:MOST_COLUMNS]) + (f", ... ({more} more)" if more > 0 else "")
 
 
-def _other_rule(source: WallSingleSource) -> list[str]:
+def _other_rule(source: WallSingleSource) -> list[Finding]:
     """s' = s + 2 a in free space: data from another simulator breaks this (WORLDS section 1)."""
     worst = 0.0
     for index in range(len(source)):
@@ -130,7 +136,16 @@ def _other_rule(source: WallSingleSource) -> list[str]:
             worst = max(worst, float((np.abs(episode.state[1:] - free).max(axis=1) > 1e-3).mean()))
     if worst <= 0.5:
         return []
-    return [f"suspicious: in one episode {worst:.0%} of steps are not state + 2 action: another simulator's rule?"]
+    text = f"in one episode {worst:.0%} of steps are not state + 2 action: another simulator's rule?"
+    return [Finding("all", text, is_error=False)]
+
+
+@contextmanager
+def _writable(sheet: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"--sheet: {sheet} cannot be written ({error.strerror})") from error
 
 
 def _contact_sheet(source: Source, report: Report, sheet: Path) -> str:
@@ -146,6 +161,6 @@ def _contact_sheet(source: Source, report: Report, sheet: Path) -> str:
     done, encoded = cv2.imencode(".png", np.concatenate(rows)[..., ::-1])
     if not done:
         raise UserError(f"{sheet}: the contact sheet could not be encoded")
-    with atomic_file(sheet) as partial:
+    with _writable(sheet), atomic_file(sheet) as partial:
         partial.write_bytes(encoded.tobytes())
     return f"contact sheet: {sheet}"

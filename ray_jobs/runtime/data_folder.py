@@ -19,9 +19,8 @@ from wm.config.errors import UserError
 from wm.data.atomic import atomic_file, write_json
 from wm.data.writers.lerobot import LerobotWriter
 from wm.data.writers.staged import StagedEpisodes
+from wm.data.writers.writer import RECIPE
 
-RECIPE = "recipe.json"  # how the folder was made; without the layout's marker beside it, the job was interrupted
-EPISODES = "episodes.json"  # what was drawn and what came of it
 SHEET = "contact_sheet.png"
 QUICK_S = 60.0  # what would take less is done in this process
 SHEET_ROWS = 8
@@ -73,6 +72,12 @@ def prepare(
     except OSError as error:
         raise UserError(f"{out}: cannot be written ({error.strerror or error})") from error
     return True
+
+
+def has_recipe(out: Path, wanted: Mapping[str, Any]) -> bool:
+    """Whether a folder was made with these values among others."""
+    file = out / RECIPE
+    return file.is_file() and wanted.items() <= _read(file).items()
 
 
 def _is_begun(out: Path) -> bool:

@@ -122,6 +122,21 @@ def test_goes_on_where_it_stopped(tmp_path: Path) -> None:
     assert store.path(0).stat().st_mtime_ns == before
 
 
+def test_a_killed_process_is_counted_too(tmp_path: Path) -> None:
+    killed, after = make_store(tmp_path / "killed", "int8"), make_store(tmp_path / "whole", "int8")
+    for episode in (1, 2, 3):  # and nothing is said of them
+        killed.save(episode, torch.from_numpy(encoded(killed, episode)))
+    list(killed.write(encoder(), [5]))
+    list(after.write(encoder(), [1, 2, 3, 5]))
+    told = [json.loads((store.folder / "about.json").read_text(encoding="utf-8")) for store in (killed, after)]
+    assert told[0] == told[1]
+    assert told[0]["relative_error"]["episodes"] == 4
+    killed.path(2).unlink()
+    list(killed.write(encoder(), []))
+    about = json.loads((killed.folder / "about.json").read_text(encoding="utf-8"))
+    assert about["relative_error"]["episodes"] == 3
+
+
 def test_what_an_interruption_left_is_not_tokens(tmp_path: Path) -> None:
     store = make_store(tmp_path)
     list(store.write(encoder(), [1]))

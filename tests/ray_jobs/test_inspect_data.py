@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,15 @@ from safetensors.numpy import load_file
 from typer.testing import CliRunner
 
 from ray_jobs.cli import app
+from ray_jobs.convert_data import convert_data
 from ray_jobs.inspect_data import inspect_data, tokenize_folder
 from ray_jobs.runtime.progress import Narrator
+from tests.wm.data.layouts import write_franka_motions, write_franka_steps, write_layout
 from tests.wm.data.samples import EPISODES, SIZE, STEPS, user_error, wall_copy, wall_folder, wall_source
+
+SMALL = [
+    f"encoder.{key}={value}" for key, value in {"image_size": SIZE, "hidden_size": 8, "depth": 1, "heads": 2}.items()
+]
 
 
 def look(path: Path, sheet: Path | None = None, **given: Any) -> list[str]:
@@ -71,6 +78,48 @@ def test_suspicious_data(tmp_path: Path) -> None:
         "1 episodes have frames of another size",
     ):
         assert sum(part in line for line in odd) == 1, part
+
+
+def test_another_rule_alone_is_suspicious(tmp_path: Path) -> None:
+    folder = wall_copy(tmp_path / "wall")
+    change(folder, "actions", torch.from_numpy(wall_source().actions * 50))
+    assert [line for line in look(folder) if "suspicious" in line] == [
+        "suspicious: all: in one episode 100% of steps are not state + 2 action: another simulator's rule?"
+    ]
+    assert CliRunner().invoke(app, ["data", "validate", str(folder), "--strict"]).exit_code == 1
+
+
+@pytest.mark.parametrize("make", [write_franka_steps, write_franka_motions])
+def test_franka_is_seen_and_its_colours_asked_for(tmp_path: Path, make: Callable[[Path], object]) -> None:
+    make(tmp_path / "cubes")
+    assert "colors: say rgb or bgr" in user_error(lambda: look(tmp_path / "cubes"))
+    assert "dino_wm franka" in look(tmp_path / "cubes", overrides=["colors=bgr"])[0]
+
+
+def test_deformable_is_no_franka(tmp_path: Path) -> None:
+    write_layout("deformable", tmp_path / "rope")
+    assert "dino_wm deformable" in look(tmp_path / "rope")[0]
+
+
+@pytest.mark.parametrize("told", [[], ["kind=lerobot"]])
+def test_a_path_that_leads_nowhere_is_one_line(tmp_path: Path, told: list[str]) -> None:
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    assert user_error(lambda: look(loop, overrides=told)) == f"{loop}: a link that leads nowhere"
+    assert "File name too long" in user_error(lambda: look(tmp_path / ("x" * 300), overrides=told))
+    for source, out in ((loop, tmp_path / "out"), (wall_folder(), loop)):
+        message = user_error(lambda: convert_data(source, out, "lerobot", overrides=told))  # noqa: B023
+        assert message == f"{loop}: a link that leads nowhere"
+    long = tmp_path / ("x" * 300)
+    assert "File name too long" in user_error(lambda: convert_data(wall_folder(), long, "lerobot"))
+
+
+def test_a_sheet_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    for sheet in (tmp_path, tmp_path / "file" / "sheet.png"):
+        assert f"--sheet: {sheet} cannot be written" in user_error(lambda: look(wall_folder(), sheet))  # noqa: B023
+    long = tmp_path / ("x" * 300)  # seen when it is written
+    assert "File name too long" in user_error(lambda: look(wall_folder(), long))
 
 
 def test_every_bad_episode_is_an_error(tmp_path: Path) -> None:
@@ -133,16 +182,21 @@ def test_no_contact_sheet_of_frames_of_several_sizes(tmp_path: Path) -> None:
     assert not (tmp_path / "sheet.png").exists()
 
 
+def test_tokenizing_sees_the_kind_of_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WM_HOME", str(tmp_path))
+    write_franka_motions(tmp_path / "cubes")
+    out = io.StringIO()
+    told = [*SMALL, "data.val_fraction=0.5", "data.sources.data.colors=bgr"]
+    tokenize_folder(tmp_path / "cubes", told, Narrator(Console(file=out, width=200)))
+    assert "2 episodes encoded" in out.getvalue()
+
+
 def test_tokenizing_fills_the_store_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WM_HOME", str(tmp_path))
-    small = [
-        f"encoder.{key}={value}"
-        for key, value in {"image_size": SIZE, "hidden_size": 8, "depth": 1, "heads": 2}.items()
-    ]
     said = []
     for _ in range(2):
         out = io.StringIO()
-        tokenize_folder(wall_folder(), small, Narrator(Console(file=out, width=200)))
+        tokenize_folder(wall_folder(), SMALL, Narrator(Console(file=out, width=200)))
         said.append(out.getvalue())
     assert f"{EPISODES} episodes encoded" in said[0]
     assert "0 episodes encoded" in said[1]

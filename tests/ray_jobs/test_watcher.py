@@ -19,9 +19,8 @@ METRICS = {"train/loss": 1.0, "train/steps_per_s": 2.0, "train/time_s": 3.0, "tr
 def test_notes_are_printed_once_each_with_the_run(terminal: bool) -> None:
     shown, rows = io.StringIO(), []
     stage = Stage(Console(file=shown, force_terminal=terminal, width=40), "train", "steps")
-    run: Any = SimpleNamespace(title="align, seed 0", inputs=SimpleNamespace(total_steps=10), failure=None)
-    recorder: Any = SimpleNamespace(rows=lambda run, given: rows.extend(given))
-    watcher = _Watcher([run], recorder, stage)
+    run: Any = SimpleNamespace(title="align, seed 0", total_steps=10, failure=None)
+    watcher = _Watcher([run], lambda run, given: rows.extend(given), stage)
     trial = SimpleNamespace(config={"index": 0})
     stage.start()
     for step, notes in ((1, []), (2, ["the latents have collapsed [1.00]"]), (3, [])):
@@ -31,6 +30,9 @@ def test_notes_are_printed_once_each_with_the_run(terminal: bool) -> None:
     assert text.count("align, seed 0: the latents have collapsed [1.00]") == 1
     assert [row["step"] for row in rows] == [1, 2, 3]
     assert rows[0]["metrics"] == {"train/loss": 1.0}
+    # What a resumed run says again comes without a speed.
+    watcher.on_trial_result(4, [], trial, {"step": 4, "metrics": {"val/x": 1.0, "train/epoch": 1.0}})
+    assert rows[3] == {"step": 4, "metrics": {"val/x": 1.0}}
 
 
 def test_only_the_last_validation_counts_in_the_report() -> None:

@@ -164,7 +164,8 @@ class DataConfig(Config):
         split_seed: of the torch generator that draws the split.
         held_out_last: hold out each source's last so many episodes instead, where a published split says so; None draws them.
         max_faulty: share of each source's episodes that may be left out because they cannot be used: a frame file that is missing
-            or cut short, NaN, timestamps of another rate. They are listed; beyond it the run stops. 0 stops at the first.
+            or cut short, NaN, timestamps of another rate; with tokens=online also frames of another size than most have. They are
+            listed; beyond it the run stops. 0 stops at the first.
         tokens: `store` encodes every frame once and keeps the patch tokens; `online` encodes in the worker at every step.
         token_format: of the store. `int8` is half of `float16` on disk, at an error of about 0.5 % of the tokens' spread (measured
             for each store, in its about.json) and about twice the CPU to read.

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from wm.config.base import Config, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
@@ -26,12 +27,27 @@ class StorageConfig(Config):
 
     Args:
         root: None means the WM_HOME variable, else ./wm_home; resolved to an absolute path at submission.
-        tokens: a folder on any filesystem that fsspec knows (s3://bucket/tokens) where encoded tokens are kept, too: an episode
-            that is there is copied under root instead of being encoded, and what is encoded is copied there. None: under root alone.
+        tokens: a folder, absolute or on any filesystem that fsspec knows (s3://bucket/tokens), where encoded tokens are kept, too:
+            an episode that is there is copied under root instead of being encoded, and what is encoded is copied there. None: under
+            root alone.
     """
 
     root: str | None = None
     tokens: str | None = None
+
+    @field_validator("tokens")
+    @classmethod
+    def _tokens_are_for_all(cls, tokens: str | None) -> str | None:
+        """Every process of every machine, of this run and of the next, must find the same folder."""
+        if tokens is None:
+            return None
+        parts = re.split("::|://", tokens)
+        is_kept = "memory" not in parts[:-1]
+        is_local = len(parts) == 1 or parts[-2] in ("file", "local")
+        if is_kept and (not is_local or parts[-1].startswith("/")):
+            return tokens
+        what = "lies in a folder relative to where each process is" if is_kept else "is gone with the process"
+        raise ValueError(f"expected an absolute folder or a URL as s3://bucket/tokens, but this {what}")
 
 
 class ResourcesConfig(Config):

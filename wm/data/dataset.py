@@ -138,8 +138,7 @@ class Dataset:
                 count = len(self.sources[name])
                 raise UserError(f"data.sources.{name}: {count} episodes cannot be split by {self._split_rule}")
             self.split[name] = self._usable(name, train), self._usable(name, held_out)
-        for one, other in combinations(sources.values(), 2):
-            self._check_apart(one, other)
+        self._check_apart(sources)
         self._folder, self._token_stride, self._mirror = folder / "tokens", token_stride, mirror
         self.stores = {} if encoder_fingerprint is None else self.open_stores(encoder_fingerprint)
 
@@ -152,6 +151,10 @@ class Dataset:
             for name, source in self.sources.items()
             if name not in self.features
         }
+
+    def folder_of(self, name: str) -> Path:
+        """Where a source's files are: a folder, or one file."""
+        return self._data / self.config.sources[name].path
 
     @cached_property
     def statistics(self) -> DataStatistics:
@@ -284,24 +287,26 @@ class Dataset:
     def _ranges(self, name: str) -> Mapping[str, tuple[float, float]]:
         return getattr(self.config.sources[name], "tags", {})
 
-    def _check_apart(self, one: FileSource, other: FileSource) -> None:
+    def _check_apart(self, sources: Mapping[str, FileSource]) -> None:
         """Raises UserError when two sources read the same episodes, and what one trains on the other holds out."""
-        halves = [
-            [{_place(*source.origin(index)) for index in half} for half in self.split[source.name]]
-            for source in (one, other)
-        ]
-        (trained, held_out), (trained_too, held_out_too) = halves
-        both = (trained & held_out_too) | (trained_too & held_out)
-        if both:
-            raise UserError(
-                f"data.sources.{other.name}: reads episodes of '{one.name}' too, and {len(both)} of them are trained on in one and "
-                "held out in the other; give both the same episodes"
-            )
+        if len(sources) < 2:
+            return
+        halves = {
+            name: [{_place(*source.origin(index)) for index in half} for half in self.split[name]]
+            for name, source in sources.items()
+        }
+        for (one, (trained, held_out)), (other, (trained_too, held_out_too)) in combinations(halves.items(), 2):
+            both = (trained & held_out_too) | (trained_too & held_out)
+            if both:
+                raise UserError(
+                    f"data.sources.{other}: reads episodes of '{one}' too, and {len(both)} of them are trained on in one and "
+                    "held out in the other; give both the same episodes"
+                )
 
     def _find_faulty(self, source: FileSource, folder: Path) -> list[FaultyEpisode]:
         if not self.config.max_faulty:  # opening it was enough, and damage that decoding shows stops the run
             return []
-        faults = find_faults(source, folder)
+        faults = find_faults(source, folder, one_size=self.config.tokens == "online")
         check_share(source, faults, self.config.max_faulty)
         return [FaultyEpisode(source.name, index, source.episode(index).id, why) for index, why in faults.items()]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -27,17 +28,23 @@ class FaultyEpisode(NamedTuple):
     reason: str
 
 
-def find_faults(source: FileSource, folder: Path) -> dict[int, str]:
+def find_faults(source: FileSource, folder: Path, one_size: bool = False) -> dict[int, str]:
     """Faults that opening shows, and episodes whose first or last frame cannot be read.
 
     They are tried once; what came of it is kept in `folder`, until a file changes or is found elsewhere. Damage in the middle of
     a video shows only when its frames are decoded: it stops the run then, by name.
+
+    Args:
+        one_size: frames are to lie side by side in a batch: episodes of another size than most are faults, too.
     """
-    file = folder / f"{source.fingerprint}_{_stamp(source)}.json"
+    file = folder / f"{source.fingerprint}_{_stamp(source)}{'_one_size' * one_size}.json"
     if not file.is_file():
         with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
             tried = list(pool.map(_try_frames(source), range(len(source))))
-        write_json(file, {str(index): reason for index, reason in enumerate(tried) if reason is not None})
+        found = {index: each for index, each in enumerate(tried) if isinstance(each, str)}
+        if one_size:
+            found |= _other_sizes(source, {index: each for index, each in enumerate(tried) if isinstance(each, tuple)})
+        write_json(file, {str(index): found[index] for index in sorted(found)})
     found = {int(index): str(reason) for index, reason in json.loads(file.read_text(encoding="utf-8")).items()}
     return dict(sorted({**found, **source.faults}.items()))
 
@@ -62,18 +69,38 @@ def _stamp(source: FileSource) -> str:
     return digest.hexdigest()[:16]
 
 
-def _try_frames(source: FileSource) -> Callable[[int], str | None]:
-    def reason(index: int) -> str | None:
+def _other_sizes(source: FileSource, sizes: Mapping[int, tuple[int, ...]]) -> dict[int, str]:
+    """Those whose frames are not of the size that most have."""
+    if not sizes:
+        return {}
+    common = Counter(sizes.values()).most_common(1)[0][0]
+    return {
+        index: f"{source.frame_file(index)}: episode {source.label(index)} has frames of {_x(size)}, most have {_x(common)}: "
+        "a batch of pictures holds one size (data.tokens=store mixes them)"
+        for index, size in sizes.items()
+        if size != common
+    }
+
+
+def _x(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))
+
+
+def _try_frames(source: FileSource) -> Callable[[int], str | tuple[int, ...] | None]:
+    """Of an episode: what is wrong, else its frames' shape; None where that is known to be wrong."""
+
+    def tried(index: int) -> str | tuple[int, ...] | None:
         if index in source.faults:
             return None
         ends = np.array([0, source.lengths[index] - 1])
         try:
-            if isinstance(source, PrecomputedSource):
+            frames = (
                 source.read(index, ends)
-            else:
-                source.episode(index).frames(ends)
+                if isinstance(source, PrecomputedSource)
+                else source.episode(index).frames(ends)
+            )
         except (UserError, IndexError, OSError, ValueError, MemoryError) as error:
             return (str(error).splitlines() or [type(error).__name__])[0]
-        return None
+        return frames.shape[1:]
 
-    return reason
+    return tried

@@ -131,22 +131,19 @@ class TokenFiles:
         """
         if encoder.fingerprint != self._facts["encoder"]:
             raise ValueError("this store belongs to another encoder")
-        self._describe(encoder.dim, [])
-        errors: list[float] = []
+        self._describe(encoder.dim)
         try:
             for index in episodes:
-                error = self._fetched(index)
-                if error is None:
-                    error = self.save(index, self._encoded(encoder, index))
+                if not self._fetched(index):
+                    self.save(index, self._encoded(encoder, index))
                     if self.mirror is not None:
                         self.mirror.put(self.folder.name, self.path(index))
-                errors.append(error)
                 yield index
         finally:
-            self._describe(encoder.dim, errors)
+            self._describe(encoder.dim)
 
-    def save(self, episode: int, tokens: torch.Tensor) -> float:
-        """Put an episode's tokens, float32 (T, P, D), on disk; returns their `relative_error`. Raises UserError as `write`."""
+    def save(self, episode: int, tokens: torch.Tensor) -> None:
+        """Put an episode's tokens, float32 (T, P, D), on disk. Raises UserError as `write`."""
         path = self.path(episode)
         try:
             kept = to_tensors(tokens, self.kept_as)
@@ -157,25 +154,24 @@ class TokenFiles:
             about = {"episode": str(episode), "content": _content(kept["tokens"]), "relative_error": f"{lost:.3e}"}
             save_file(kept, partial, {**self._facts, **about})
         _opened.cache_clear()
-        return lost
 
-    def _fetched(self, episode: int) -> float | None:
-        """The error of an episode copied from the mirror, or None where it has none, or none that is whole and ours."""
+    def _fetched(self, episode: int) -> bool:
+        """Whether an episode was copied from the mirror: False where it has none, or none that is whole and ours."""
         path = self.path(episode)
         if self.mirror is None or not self.mirror.fetch(self.folder.name, path):
-            return None
+            return False
         try:
             self.read(episode, np.arange(1))
             told = _opened(path).metadata
             if told.get("episode") == str(episode) and told.get("content") == _content(
                 TensorFile(path).whole("tokens")
             ):
-                return float(told["relative_error"])
+                return True
         except (UserError, ValueError):
             pass
         path.unlink()
         _opened.cache_clear()
-        return None
+        return False
 
     def _encoded(self, encoder: Encoder, index: int) -> torch.Tensor:
         episode = self.source.episode(index)
@@ -185,16 +181,26 @@ class TokenFiles:
             tokens[part] = encoder.encode(frames[None])[0].cpu()
         return tokens
 
-    def _describe(self, dim: int, errors: Sequence[float]) -> None:
-        """about.json: what the key stands for, and the error of what is here. Several processes add to it."""
+    def _describe(self, dim: int) -> None:
+        """about.json: what the key stands for, and the error of what is here, of whichever process: one may have been killed."""
         about = self.folder / "about.json"
         with file_lock(self.folder / "about.lock"):
             known = json.loads(about.read_text(encoding="utf-8")) if about.is_file() else {}
-            told = known.get("relative_error", {"episodes": 0, "mean": 0.0, "worst": 0.0})
-            count = told["episodes"] + len(errors)
-            mean = (told["mean"] * told["episodes"] + sum(errors)) / max(count, 1)
-            error = {"episodes": count, "mean": mean, "worst": max(told["worst"], *errors, 0.0)}
-            write_json(about, {**self._facts, "dim": dim, "relative_error": error})
+            told: dict[str, float] = known.get("relative_errors", {})
+            here = sorted(path.name for path in self.folder.glob("episode_*.safetensors"))
+            each = {name: told[name] if name in told else _error(self.folder / name) for name in here}
+            errors = {name: error for name, error in each.items() if error is not None}
+            mean, worst = sum(errors.values()) / max(len(errors), 1), max(errors.values(), default=0.0)
+            error = {"episodes": len(errors), "mean": mean, "worst": worst}
+            write_json(about, {**self._facts, "dim": dim, "relative_error": error, "relative_errors": errors})
+
+
+def _error(path: Path) -> float | None:
+    """What a file tells of its error; None where it cannot be read."""
+    try:
+        return float(TensorFile(path).metadata["relative_error"])
+    except (OSError, ValueError, KeyError):
+        return None
 
 
 def _content(tokens: np.ndarray) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import stat
@@ -16,7 +17,9 @@ from pathlib import Path, PurePosixPath
 from wm.config.errors import UserError
 from wm.data.download import full_disk_said
 
+PARTIAL = ".unpacking.partial"  # short, since names may be as long as the system takes them
 JUNK = ("__MACOSX", ".DS_Store")
+MOST_BYTES = 255  # of a file's name
 SYMLINK = stat.S_IFLNK
 
 
@@ -52,7 +55,7 @@ class Members:
                 target = folder / path
                 if not (target.is_file() and target.stat().st_size == info.file_size):
                     target.parent.mkdir(parents=True, exist_ok=True)
-                    partial = target.with_name(f".{target.name}.partial")
+                    partial = target.with_name(PARTIAL)
                     with file.open(info) as source, partial.open("wb") as sink:
                         shutil.copyfileobj(source, sink, 1 << 20)  # its checksum is checked at its end
                         sink.flush()
@@ -67,6 +70,10 @@ class Members:
         if leads_out or stat.S_IFMT(info.external_attr >> 16) == SYMLINK:
             what = "leads out of the folder" if leads_out else "is a link"
             raise UserError(f"{self.archive}: '{name}' {what}: nothing of this archive is unpacked")
+        if any(len(os.fsencode(part)) > MOST_BYTES for part in path.parts):
+            raise UserError(
+                f"{self.archive}: '{name[:40]}...' has a name of more than {MOST_BYTES} bytes: nothing of this archive is unpacked"
+            )
         if info.flag_bits & 1:
             raise UserError(f"{self.archive}: '{name}' is encrypted")
         return path
@@ -125,6 +132,12 @@ def _readable(archive: Path) -> Iterator[None]:
         ) from error
     except (NotADirectoryError, FileExistsError, IsADirectoryError) as error:
         raise UserError(f"{archive}: holds a file and a folder of one name ({error.filename})") from error
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        raise UserError(
+            f"{archive}: a path in it is too long below this folder ({str(error.filename)[-60:]})"
+        ) from error
 
 
 def _is_junk(name: str) -> bool:

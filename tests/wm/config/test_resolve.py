@@ -248,6 +248,9 @@ def test_a_misspelt_key_below_a_kind():
         ({"resources.num_workers": 3}, "train.batch_size (32) must be a multiple of resources.num_workers (3)"),
         ({"model.proprio": "none", "plan.objective.alpha": 1.0}, "plan.objective.alpha must be 0"),
         ({"data.tokens": "online", "data.token_format": "int8"}, "tokens=online stores none"),
+        ({"storage.tokens": "tokens"}, "storage.tokens: expected an absolute folder or a URL as s3://bucket/tokens"),
+        ({"storage.tokens": "file://tokens"}, "storage.tokens: expected an absolute folder or a URL"),
+        ({"storage.tokens": "memory://tokens"}, "this is gone with the process (got 'memory://tokens')"),
         (
             {
                 "encoder": {"kind": "precomputed", "grid": [1, 1], "dim": 4, "provenance": "x"},
@@ -280,6 +283,11 @@ def test_a_misspelt_key_below_a_kind():
 )
 def test_bad_input_gets_one_line(tree, words):
     assert words in refusal(tree)
+
+
+@pytest.mark.parametrize("url", ["/tokens", "file:///tokens", "s3://bucket/tokens", "simplecache::s3://bucket/tokens"])
+def test_tokens_are_kept_where_all_find_them(url):
+    assert resolve([Layer("given", {"storage.tokens": url})]).storage.tokens == url
 
 
 def test_the_tag_of_a_union_is_no_part_of_a_path():

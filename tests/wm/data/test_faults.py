@@ -22,6 +22,7 @@ from wm.config.data import DataConfig
 from wm.data import faults
 from wm.data.checks import check_source
 from wm.data.dataset import Dataset, open_source
+from wm.data.sources.array_source import whole_numbers
 from wm.data.sources.detect import detect
 from wm.data.sources.file_source import FileSource
 
@@ -69,6 +70,11 @@ def zeroed_chunk(number: int) -> Fault:
 
 def no_camera(group: Any) -> None:
     del group["obs/agentview_image"]
+
+
+def without_steps(group: Any) -> None:
+    del group["actions"]
+    group["actions"] = np.float32(1)
 
 
 def nan_action(group: Any) -> None:
@@ -131,6 +137,21 @@ FAULTS: dict[str, tuple[Callable[[Path], Path], dict[str, Any], Fault, int, str]
         1,
         "demo_2: obs/agentview_image",
     ),
+    "a demonstration without a table of actions": (can, {}, demo(without_steps), 1, "demo_2: no actions (T, n)"),
+    "a table of narrower vectors": (
+        lerobot("v2.1"),
+        {"camera": "main"},
+        column(OLD, "action", lambda values: values[:, :-1]),
+        1,
+        "episode_000001.parquet: action has 6 columns, others have 7",
+    ),
+    "a table of ragged vectors": (
+        lerobot("v2.1"),
+        {"camera": "main"},
+        column(OLD, "action", lambda values: [row[: 3 + index % 2] for index, row in enumerate(values.tolist())]),
+        1,
+        "action has vectors of several sizes",
+    ),
     "a damaged first picture": (can, {}, zeroed_chunk(0), 1, "unreadable HDF5"),
 }
 
@@ -170,6 +191,16 @@ def test_a_fault_is_counted_listed_and_bounded(tmp_path: Path, name: str) -> Non
     assert "data.max_faulty, now 0.01" in message
 
 
+def test_pictures_of_another_size_are_a_fault_where_a_batch_holds_pictures(tmp_path: Path) -> None:
+    folder = wall_copy(tmp_path / "data")
+    edit("obses/episode_003", lambda frames: frames.repeat(1, 1, 2, 2))(folder)
+    config = {"sources": {"one": settings(folder, {})}, "max_faulty": 0.3, "val_fraction": 0.4}
+    (faulty,) = Dataset(DataConfig.model_validate({**config, "tokens": "online"}), tmp_path, None).faulty
+    assert faulty.episode == 3
+    assert "episode_003.pth: episode 003 has frames of 56 x 56 x 3, most have 28 x 28 x 3" in faulty.reason
+    assert Dataset(DataConfig.model_validate(config), tmp_path, None).faulty == []  # tokens of any size are of one size
+
+
 def test_nothing_is_left_out_unless_asked(tmp_path: Path) -> None:
     folder = wall_copy(tmp_path / "data")
     remove("obses/episode_003.pth")(folder)
@@ -193,10 +224,10 @@ def test_frames_are_tried_once_for_each_fingerprint(tmp_path: Path, monkeypatch:
     tried: list[int] = []
     real = faults._try_frames  # pyright: ignore[reportPrivateUsage]
 
-    def counting(source: FileSource) -> Callable[[int], str | None]:
+    def counting(source: FileSource) -> Callable[[int], Any]:
         look = real(source)
 
-        def one(index: int) -> str | None:
+        def one(index: int) -> Any:
             tried.append(index)
             return look(index)
 
@@ -250,12 +281,18 @@ def test_other_frames_of_the_same_size_are_other_data(tmp_path: Path) -> None:
     assert dataset(folder, {}, tmp_path).fingerprint != before
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of torch, which will drop quantized tensors
 @pytest.mark.parametrize(
     ("change", "said"),
     [
         (lambda frames: frames.long() * 2, "frames hold"),
         (lambda frames: frames > 3, "frames of torch.bool"),
         (lambda frames: frames.to(torch.complex64), "frames of torch.complex64"),
+        (lambda frames: frames.to_sparse(), "holds a sparse tensor, expected plain numbers: save its to_dense()"),
+        (
+            lambda frames: torch.quantize_per_tensor(frames.float(), 1.0, 0, torch.quint8),
+            "holds a quantized tensor, expected plain numbers: save its dequantize()",
+        ),
     ],
 )
 def test_numbers_that_are_no_pictures_are_faults(tmp_path: Path, change: Callable[[Any], Any], said: str) -> None:
@@ -263,6 +300,17 @@ def test_numbers_that_are_no_pictures_are_faults(tmp_path: Path, change: Callabl
     edit("obses/episode_003", change)(folder)
     (faulty,) = dataset(folder, {}, tmp_path).faulty
     assert said in faulty.reason
+
+
+def test_numbers_with_a_gradient_are_numbers(tmp_path: Path) -> None:
+    folder = wall_copy(tmp_path / "data")
+    whole = dataset(folder, {}, tmp_path).sources["one"].episode(3)
+    edit("obses/episode_003", lambda frames: frames.float().requires_grad_())(folder)
+    edit("states", lambda states: states.requires_grad_())(folder)
+    found = dataset(folder, {}, tmp_path)
+    assert found.faulty == []
+    np.testing.assert_array_equal(found.sources["one"].episode(3).frames([2, 5]), whole.frames([2, 5]))
+    assert whole_numbers(torch.tensor([3.0, 4.0], requires_grad=True), "lengths", 2, 9) == [3, 4]
 
 
 def test_one_folder_by_two_ways_is_one(tmp_path: Path) -> None:
@@ -294,8 +342,44 @@ def test_the_first_demonstration_does_not_decide_for_all(tmp_path: Path) -> None
     assert found.sources["one"].state_names == whole
 
 
+@pytest.mark.parametrize("shape", [(6,), (7, 1)])
+def test_a_first_demonstration_of_another_shape_is_the_one_left_out(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    folder = can(tmp_path / "data")
+    whole = dataset(folder, {}, tmp_path).sources["one"]
+    other = Path(shutil.copy(folder / "demo.hdf5", folder / "other"))
+    with h5py.File(other, "a") as file:
+        obs: Any = file["data/demo_1/obs"]
+        length = len(obs["robot0_joint_pos"])
+        del obs["robot0_joint_pos"]
+        obs["robot0_joint_pos"] = np.zeros((length, *shape), np.float32)
+    other.replace(folder / "demo.hdf5")
+    found = dataset(folder, {}, tmp_path)
+    assert [each.episode for each in found.faulty] == [0]
+    assert found.sources["one"].proprio_names == whole.proprio_names
+
+
 @pytest.mark.parametrize("pattern", ["{episode_index:>3000000000}", "{video_key.__class__}", "{0}"])
 def test_a_path_of_meta_is_no_program(tmp_path: Path, pattern: str) -> None:
     folder = lerobot("v2.1")(tmp_path / "data")
     info(video_path=pattern)(folder)
     assert "is no name with fields" in user_error(lambda: dataset(folder, {"camera": "main"}, tmp_path))
+
+
+def test_what_nobody_foresaw_is_one_line(tmp_path: Path) -> None:
+    folder = lerobot("v2.1")(tmp_path / "data")
+    rows = (folder / "meta/episodes.jsonl").read_text()
+    (folder / "meta/episodes.jsonl").write_text(rows.replace('"length": ', '"length": 1e400, "told": ', 1))
+    message = user_error(lambda: dataset(folder, {"camera": "main"}, tmp_path))
+    assert "damaged, or not what its config says" in message
+
+
+def test_other_pictures_in_the_middle_of_a_demonstration_are_other_data(tmp_path: Path) -> None:
+    folder = can(tmp_path / "data")
+    before = dataset(folder, {"camera": "agentview"}, tmp_path).fingerprint
+
+    def darker(group: Any) -> None:
+        pictures = group["obs/agentview_image"]
+        pictures[len(pictures) // 2] = pictures[len(pictures) // 2] // 2
+
+    demo(darker)(folder)
+    assert dataset(folder, {"camera": "agentview"}, tmp_path).fingerprint != before

@@ -43,7 +43,7 @@ def test_what_one_encoded_another_copies(tmp_path: Path, url: str) -> None:
         list(second.write(Forbidden(), [1]))
 
 
-@pytest.mark.parametrize("damage", ["cut", "another"])
+@pytest.mark.parametrize("damage", ["cut", "changed", "another", "another episode's"])
 def test_what_is_not_whole_or_not_ours_is_encoded_again(tmp_path: Path, damage: str) -> None:
     there = tmp_path / "there"
     first, second = store_at(tmp_path / "first", f"file://{there}"), store_at(tmp_path / "second", f"file://{there}")
@@ -51,6 +51,12 @@ def test_what_is_not_whole_or_not_ours_is_encoded_again(tmp_path: Path, damage: 
     copy = there / first.folder.name / first.path(0).name
     if damage == "cut":
         copy.write_bytes(copy.read_bytes()[:500])
+    elif damage == "changed":
+        copy.write_bytes(copy.read_bytes()[:-200] + bytes(200))
+    elif damage == "another episode's":
+        list(first.write(encoder(), [1]))
+        copy.write_bytes(first.path(1).read_bytes())
+        (copy.parent / first.path(1).name).unlink()
     else:
         other = TokenFiles(tmp_path / "other", wall_source(), "0" * 16, kept_as="int8")
         other.save(0, encoder().encode(_frames(other))[0])
@@ -58,7 +64,7 @@ def test_what_is_not_whole_or_not_ours_is_encoded_again(tmp_path: Path, damage: 
     list(second.write(encoder(), [0]))
     np.testing.assert_array_equal(second.read(0, np.arange(STEPS)), first.read(0, np.arange(STEPS)))
     assert [path.name for path in copy.parent.iterdir()] == [copy.name]
-    assert store_at(tmp_path / "third", f"file://{there}")._fetched(0) is not None  # mended there, too
+    assert store_at(tmp_path / "third", f"file://{there}")._fetched(0)  # mended there, too
 
 
 def _frames(store: TokenFiles) -> Any:

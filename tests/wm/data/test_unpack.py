@@ -56,6 +56,18 @@ def test_a_member_that_leads_out_is_refused_before_anything_is_written(tmp_path:
     assert list(tmp_path.iterdir()) == [file]
 
 
+def test_names_are_as_long_as_the_system_takes_them(tmp_path: Path) -> None:
+    long = archive(tmp_path / "long.zip", {f"set/{'ü' * 127}a": b"long", "set/b": b"b"})
+    Members(long).unpack(tmp_path / "out")
+    assert (tmp_path / "out" / f"{'ü' * 127}a").read_bytes() == b"long"
+    longer = archive(tmp_path / "longer.zip", {f"set/{'ü' * 128}": b"longer", "set/b": b"b"})
+    message = user_error(lambda: Members(longer).unpack(tmp_path / "none"))
+    assert "has a name of more than 255 bytes: nothing of this archive is unpacked" in message
+    assert not (tmp_path / "none").exists()
+    deep = archive(tmp_path / "deep.zip", {"/".join(["d" * 250] * 17): b"deep", "b": b"b"})
+    assert "deep.zip: a path in it is too long" in user_error(lambda: Members(deep).unpack(tmp_path / "deep"))
+
+
 def test_links_and_encrypted_files_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "set.zip"
     with zipfile.ZipFile(file, "w") as zipped:

@@ -16,7 +16,7 @@ from torch import Tensor
 from wm.config.data import DinoWmSourceConfig
 from wm.config.errors import UserError
 from wm.data.sources.file_source import FileSource, Kind, sampled
-from wm.data.sources.tensor_file import load_tensor
+from wm.data.sources.tensor_file import load_tensor, need_plain
 from wm.data.sources.video_file import VideoFile
 
 Vectors = np.ndarray | Sequence[np.ndarray]  # (N, T, size), or (T, size) of each episode
@@ -125,7 +125,7 @@ def load_array(file: Path, size: int | None = None, like: Tensor | None = None, 
         size: of the last axis, where the layout says so.
         like: another array of as many episodes and steps.
     """
-    values = load_tensor(file).detach()
+    values = load_tensor(file)
     shape = tuple(values.shape)
     if values.is_complex():
         raise UserError(f"{file}: complex numbers, expected real ones")
@@ -156,7 +156,7 @@ def whole_numbers(values: Any, where: str, num_episodes: int, longest: int) -> l
     """Lengths of episodes from a list, an array or a tensor. Raises UserError unless they are within 1..longest, one each."""
     expected = f"expected {num_episodes} whole numbers within 1..{longest}, one an episode"
     if isinstance(values, Tensor):
-        values = values.numpy()
+        values = need_plain(values, where).numpy()
     if not isinstance(values, np.ndarray | list | tuple):
         raise UserError(f"{where}: {expected}, found a {type(values).__name__}")
     try:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from wm.config.errors import UserError
+from wm.data.sources.tensor_file import load_tensor
 
 
 class _Rule(NamedTuple):
@@ -36,6 +38,13 @@ def _is_old_robomimic(path: Path) -> bool:
     return beside or (any(path.glob("obses/episode_*.mp4")) and not (path / "seq_lengths.pkl").exists())
 
 
+def _is_franka(path: Path) -> bool:
+    """A step a motion, or a step a frame: a state is then a row of numbers, where deformable has a row a particle."""
+    if not (path / "states.pth").is_file():
+        return any(path.glob("[0-9]*/00.h5"))
+    return (path / "000000/obses.pth").is_file() and load_tensor(path / "states.pth").ndim == 3
+
+
 _RULES = (
     _Rule("lerobot", None, _has("meta/info.json")),
     _Rule("robomimic", None, _is_hdf5),
@@ -44,6 +53,7 @@ _RULES = (
     _Rule("dino_wm", "robomimic", _has("states.pth", "proprios.pth")),
     _Rule("dino_wm", "robomimic", _is_old_robomimic),
     _Rule("dino_wm", "point_maze", _has("states.pth", "seq_lengths.pth", "obses")),
+    _Rule("dino_wm", "franka", _is_franka),
     _Rule("dino_wm", "deformable", _has("states.pth", "000000/obses.pth")),
     _Rule("dino_wm", "pusht_noise", _is_pusht),
 )
@@ -54,8 +64,17 @@ def detect(path: Path) -> dict[str, str]:
 
     Raises UserError when it is none that can be read.
     """
-    if not path.exists():
-        raise UserError(f"{path}: no such data folder; `wm data make wall --out {path}` makes one")
+    try:
+        if not path.exists():
+            if path.is_symlink():
+                raise UserError(f"{path}: a link that leads nowhere")
+            raise UserError(f"{path}: no such data folder; `wm data make wall --out {path}` makes one")
+        return _detected(path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be looked at ({error.strerror})") from error
+
+
+def _detected(path: Path) -> dict[str, str]:
     for rule in _RULES:
         if rule.is_it(path):
             layout = {} if rule.layout is None else {"layout": rule.layout}
@@ -72,6 +91,6 @@ def settings_of(path: Path, given: Mapping[str, Any]) -> dict[str, Any]:
     """
     kind = given.get("kind")
     is_told = kind is not None and (kind != "dino_wm" or "layout" in given)
-    if is_told and path.exists():
+    if is_told and os.path.exists(path):  # noqa: PTH110  (False for a name that is too long, too)
         return {"path": str(path.absolute()), **given}
     return {**detect(path), **given}

@@ -14,6 +14,7 @@ Source: Jacob1we/dino_wm, datasets/franka_cube_stack_dset.py (facts: SCIENCE sec
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -76,6 +77,7 @@ def _read_frames_steps(config: DinoWmSourceConfig, folder: Path) -> Recording:
     count = min(config.episodes or len(states), len(states))
     frames = [folder / f"{index:06d}" / "obses.pth" for index in range(count)]
     file = folder / "metadata.pkl"
+    faults: dict[int, str] = {}
     if file.is_file():
         found = load_pickle(file)
         if not isinstance(found, Mapping) or "episode_lengths" not in found:
@@ -83,8 +85,8 @@ def _read_frames_steps(config: DinoWmSourceConfig, folder: Path) -> Recording:
         given = cast(Mapping[str, Any], found)["episode_lengths"]
         lengths = whole_numbers(given, f"{file}: episode_lengths", *states.shape[:2])[:count]
     else:
-        lengths = whole_numbers([len(map_frames(each)) for each in frames], f"{folder}: frames", count, states.shape[1])
-    faults: dict[int, str] = {}
+        found = [_count(each, index, faults) for index, each in enumerate(frames)]
+        lengths = whole_numbers(found, f"{folder}: frames", count, states.shape[1])
     state = rows(states, lengths, folder / "states.pth", faults)
     return Recording(
         actions=rows(actions, lengths, folder / "actions.pth", faults),
@@ -96,24 +98,50 @@ def _read_frames_steps(config: DinoWmSourceConfig, folder: Path) -> Recording:
     )
 
 
+def _count(file: Path, episode: int, faults: dict[int, str]) -> int:
+    """Frames in a file; 1 where it cannot be read, which is a fault of the episode."""
+    try:
+        return len(map_frames(file))
+    except UserError as error:
+        faults[episode] = str(error)
+        return 1
+
+
 def _read_motions(config: DinoWmSourceConfig, folder: Path) -> Recording:
     episodes = sorted(each for each in folder.iterdir() if each.is_dir() and each.name.isdecimal())[: config.episodes]
     if not episodes:
         found = ", ".join(sorted(p.name for p in folder.iterdir())[:6]) or "nothing"
         raise UserError(f"{folder}: not in the franka layout: no states.pth and no folder 000000 (found {found})")
     frames = [each / "obses.pth" for each in episodes]
-    lengths = [len(map_frames(each)) for each in frames]
-    actions: list[np.ndarray] = []
-    states: list[np.ndarray] = []
-    for episode, length in zip(episodes, lengths, strict=True):
-        steps = [_read_step(episode / f"{step:02d}.h5") for step in range(length)]
-        sizes = {len(action) for action, _ in steps} | {each.shape[1] for each in actions[:1]}
-        if len(sizes) > 1:
-            raise UserError(f"{episode}: actions of {' and '.join(map(str, sorted(sizes)))} numbers in one data set")
-        actions.append(np.stack([action for action, _ in steps]))
-        states.append(np.stack([state for _, state in steps]))
-    _check_alignment(folder, actions, states)
-    return Recording(actions, states, [each[:, :NUM_PROPRIO] for each in states], lengths, frames)
+    read: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+    faults: dict[int, str] = {}
+    for index, episode in enumerate(episodes):
+        try:
+            read[index] = _read_motion_episode(episode)
+        except UserError as error:
+            faults[index] = str(error)
+    if not read:
+        raise UserError(faults[0])
+    size = Counter(action.shape[1] for action, _ in read.values()).most_common(1)[0][0]
+    for index in [index for index, (action, _) in read.items() if action.shape[1] != size]:
+        found = read.pop(index)[0].shape[1]
+        faults[index] = f"{episodes[index]}: actions of {found} numbers, others have {size}"
+    _check_alignment(folder, *zip(*read.values(), strict=True))
+    blank = (np.full((1, size), np.nan, np.float32), np.full((1, len(MOTION_STATE_NAMES)), np.nan, np.float32))
+    actions, states = zip(*(read.get(index, blank) for index in range(len(episodes))), strict=True)
+    lengths = [len(each) for each in states]
+    return Recording(actions, states, [each[:, :NUM_PROPRIO] for each in states], lengths, frames, faults=faults)
+
+
+def _read_motion_episode(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Actions and states of every step. Raises UserError as `_read_step`, and where steps differ, or there are none."""
+    steps = [_read_step(folder / f"{step:02d}.h5") for step in range(len(map_frames(folder / "obses.pth")))]
+    sizes = sorted({len(action) for action, _ in steps})
+    if len(sizes) != 1:
+        raise UserError(
+            f"{folder}: " + (f"actions of {' and '.join(map(str, sizes))} numbers" if sizes else "no steps")
+        )
+    return np.stack([action for action, _ in steps]), np.stack([state for _, state in steps])
 
 
 def _read_step(file: Path) -> tuple[np.ndarray, np.ndarray]:

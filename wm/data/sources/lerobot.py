@@ -7,6 +7,7 @@ frames; a test holds every number and pixel against it.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -155,8 +156,7 @@ class _Rows:
         self.places = places
         wanted = dict.fromkeys([*BOOKKEEPING, *tags, *(key for columns in keys.values() for key, _ in columns)])
         self.faults = dict(faults)
-        tables = self._tables(list(wanted))
-        every = {key: _joined(key, [(file, _column(table, key, file)) for file, table in tables]) for key in wanted}
+        every = self._joined(self._tables(list(wanted)))
         numbers, frames = every["episode_index"][:, 0], every["frame_index"][:, 0]
         order = np.lexsort((frames, numbers))
         order = order[np.isin(numbers[order], [place.number for place in places])]
@@ -208,28 +208,39 @@ class _Rows:
         place = self.places[index]
         self.faults.setdefault(index, f"{self.folder / place.data}: episode {place.number} {text}")
 
-    def _tables(self, columns: list[str]) -> list[tuple[Path, pa.Table]]:
-        """Of every file that can be read. Raises UserError when none can."""
-        found: list[tuple[Path, pa.Table]] = []
+    def _tables(self, columns: list[str]) -> dict[str, dict[str, np.ndarray]]:
+        """Column -> (rows, n) of every file that can be read. Raises UserError when none can."""
+        found: dict[str, dict[str, np.ndarray]] = {}
         for name in dict.fromkeys(place.data for place in self.places):
-            if not (self.folder / name).is_file():
+            file = self.folder / name
+            if not file.is_file():
                 continue
             try:
-                found.append((self.folder / name, read_table(self.folder / name, columns)))
+                table = read_table(file, columns)
+                found[name] = {key: _column(table, key, file) for key in columns}
             except UserError as error:
-                mine = (index for index, place in enumerate(self.places) if place.data == name)
-                self.faults |= {index: str(error) for index in mine if index not in self.faults}
+                self._lose(name, str(error))
         if not found:
             raise UserError(next(iter(self.faults.values())))
         return found
 
+    def _joined(self, tables: dict[str, dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+        """Of the files whose columns are as wide as most files'; the others' episodes are faults."""
+        widths = {name: {key: values.shape[1] for key, values in table.items()} for name, table in tables.items()}
+        (common, _), *_ = Counter(tuple(each.values()) for each in widths.values()).most_common()
+        told = dict(zip(next(iter(widths.values())), common, strict=True))
+        for name, each in widths.items():
+            key = next((key for key in each if each[key] != told[key]), None)
+            if key is not None:
+                self._lose(name, f"{self.folder / name}: {key} has {each[key]} columns, others have {told[key]}")
+        sound = [tables[name] for name in tables if widths[name] == told]
+        return {key: np.concatenate([table[key] for table in sound]) for key in told}
 
-def _joined(key: str, pieces: Sequence[tuple[Path, np.ndarray]]) -> np.ndarray:
-    width = pieces[0][1].shape[1]
-    for file, values in pieces:
-        if values.shape[1] != width:
-            raise UserError(f"{file}: {key} has {values.shape[1]} columns, but {width} in {pieces[0][0].name}")
-    return np.concatenate([values for _, values in pieces])
+    def _lose(self, name: str, why: str) -> None:
+        """Every episode of a file is a fault."""
+        for index, place in enumerate(self.places):
+            if place.data == name:
+                self.faults.setdefault(index, why)
 
 
 def _column(table: pa.Table, key: str, file: Path) -> np.ndarray:

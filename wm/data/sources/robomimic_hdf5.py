@@ -57,7 +57,7 @@ class RobomimicHdf5Source(FileSource):
             self.demos = chosen_demos(config, name, self.path, file, data)
             info = env_info(data, self.path)
             self.fps: float = _rate(info, self.path)
-            first: Any = data[_fullest(data, self.demos)]
+            first: Any = data[_like_most(data, self.demos)]
             _check_pictures(first, f"{self.path}: {self.demos[0]}")
             self.camera_key = _camera(config, name, first["obs"])
             keys = self._keys(config, first, info)
@@ -69,7 +69,7 @@ class RobomimicHdf5Source(FileSource):
             self.state_names: tuple[str, ...] = _names(keys["state"], first, info)
             self.beside: tuple[str, ...] = _beside(first, self.camera_key, keys)
             self.note_faults(self.path, faults)
-            self.fingerprint: str = self._fingerprint(data)
+            self.fingerprint: str = self._fingerprint()
 
     @property
     def camera(self) -> str:
@@ -100,14 +100,14 @@ class RobomimicHdf5Source(FileSource):
     ) -> dict[str, list[tuple[str, slice]]]:
         """obs keys that make up proprio and state, each with the columns that are taken."""
         obs, env = demo["obs"], str(info.get("env_name", ""))
-        known = [key for key in obs if obs[key].ndim <= 2]
+        known = [key for key, shape in _shapes(obs).items() if len(shape) <= 1]
         proprio, state = config.proprio_keys, config.state_keys
         if proprio is None:
-            proprio = PROPRIO_KEYS if any(key in obs for key in PROPRIO_KEYS) else (PROPRIO_KEY,) * (PROPRIO_KEY in obs)
+            proprio = [key for key in PROPRIO_KEYS if key in obs] or [PROPRIO_KEY] * (PROPRIO_KEY in obs)
         if state is None:
             state = (STATE_KEY,) * (STATE_KEY in obs)
             if OBJECT_KEY in obs:
-                columns = pose_columns(demo, env, info, f"{self.path}: {self.demos[0]}")
+                columns = pose_columns(demo, env, info, f"{self.path}: {Path(demo.name).name}")
                 state = (*proprio, OBJECT_KEY + columns)
         found: dict[str, list[tuple[str, slice]]] = {"proprio": [], "state": []}
         for field, wanted in (("proprio", proprio), ("state", state)):
@@ -127,10 +127,12 @@ class RobomimicHdf5Source(FileSource):
         wanted = {"action": [("actions", slice(None))], **keys}
         read: dict[int, dict[str, np.ndarray]] = {}
         faults: dict[int, str] = {}
+        self._pictures: dict[int, bytes] = {}
         for index, demo in enumerate(self.demos):
             try:
                 with readable(self.path):
                     read[index] = self._read_demo(data[demo], f"{self.path}: {demo}", wanted)
+                    self._pictures[index] = _looked_at(data[demo]["obs"][self.camera_key])
             except UserError as error:
                 faults[index] = str(error)
         if not read:
@@ -149,9 +151,10 @@ class RobomimicHdf5Source(FileSource):
         self, group: Any, where: str, wanted: Mapping[str, list[tuple[str, slice]]]
     ) -> dict[str, np.ndarray]:
         _check_pictures(group, where)
-        if "actions" not in group:
-            raise UserError(f"{where}: no actions")
-        length = len(group["actions"])
+        actions = group.get("actions")
+        if not isinstance(actions, h5py.Dataset) or not actions.ndim:
+            raise UserError(f"{where}: no actions (T, n)")
+        length = len(actions)
         self._check_lengths(group, where, length)
         pieces = {
             key: [_column(group if key == "action" else group["obs"], *each, where, length) for each in columns]
@@ -160,27 +163,23 @@ class RobomimicHdf5Source(FileSource):
         return {key: np.concatenate(each, axis=1) for key, each in pieces.items() if each}
 
     def _check_lengths(self, group: Any, where: str, length: int) -> None:
-        told = int(group.attrs.get("num_samples", length))
-        if length < 1 or told != length:
+        told = group.attrs.get("num_samples", length)
+        if length < 1 or not np.array_equal(told, length):
             raise UserError(f"{where}: {length} actions, num_samples {told}")
         pictures = group["obs"].get(self.camera_key)
         if pictures is None or not _is_picture(pictures):
             raise UserError(f"{where}: obs/{self.camera_key} is missing, or no uint8 (T, H, W, 3)")
         if len(pictures) != length:
             raise UserError(f"{where}: {len(pictures)} frames for {length} actions")
-        _ = [pictures[frame] for frame in (0, length // 2, length - 1)]  # damage shows when it is read
 
-    def _fingerprint(self, data: Any) -> str:
+    def _fingerprint(self) -> str:
         """Of all vectors and names, and of each demonstration's first, middle and last frame, size and stored bytes."""
         names = (self.action_names, self.proprio_names, self.state_names)
         digest = hashlib.sha256(f"{self.demos}/{self.camera_key}/{self.labelled}/{names}".encode())
         for values in (each for kind in self._vectors.values() for each in kind):
             digest.update(np.ascontiguousarray(values).tobytes())
-        for demo in (demo for index, demo in enumerate(self.demos) if index not in self.faults):
-            pictures = data[demo]["obs"][self.camera_key]
-            digest.update(f"{pictures.shape}/{pictures.id.get_storage_size()}".encode())
-            for frame in (0, len(pictures) // 2, len(pictures) - 1):
-                digest.update(np.ascontiguousarray(pictures[frame]).tobytes())
+        for index in range(len(self)):
+            digest.update(b"fault" if index in self.faults else self._pictures[index])
         return digest.hexdigest()[:16]
 
 
@@ -202,6 +201,14 @@ def hdf5_handle(path: Path) -> h5py.File:
     return _opened(path, facts.st_size, facts.st_mtime_ns, os.getpid())
 
 
+def _looked_at(pictures: Any) -> bytes:
+    """Of their size, their stored bytes and three of them: damage shows when it is read."""
+    digest = hashlib.sha256(f"{pictures.shape}/{pictures.id.get_storage_size()}".encode())
+    for frame in (0, len(pictures) // 2, len(pictures) - 1):
+        digest.update(np.ascontiguousarray(pictures[frame]).tobytes())
+    return digest.digest()
+
+
 def _rate(info: Mapping[str, Any], path: Path) -> float:
     found = info.get("control_freq", CONTROL_HZ)
     if not isinstance(found, int | float) or not 0 < found < float("inf"):
@@ -209,10 +216,18 @@ def _rate(info: Mapping[str, Any], path: Path) -> float:
     return float(found)
 
 
-def _fullest(data: Any, demos: Sequence[str]) -> str:
-    """The first demonstration with pictures and objects, else with pictures, else the first: what the others are held to."""
+def _like_most(data: Any, demos: Sequence[str]) -> str:
+    """What the others are held to: the first with the shapes that most have, of those with pictures, and objects where any has."""
     seen = [demo for demo in demos if has_pictures(data.get(demo))]
-    return next((demo for demo in seen if OBJECT_KEY in data[demo]["obs"]), next(iter(seen), demos[0]))
+    shapes = {demo: _shapes(data[demo]["obs"]) for demo in seen}
+    full = [demo for demo in seen if OBJECT_KEY in shapes[demo]] or seen
+    counts = Counter(frozenset(shapes[demo].items()) for demo in full)
+    return max(full, key=lambda demo: (counts[frozenset(shapes[demo].items())], len(shapes[demo])), default=demos[0])
+
+
+def _shapes(obs: Any) -> dict[str, tuple[int, ...]]:
+    """Of each key, but for the steps."""
+    return {str(key): each.shape[1:] for key, each in obs.items() if isinstance(each, h5py.Dataset) and each.ndim}
 
 
 def data_group(file: h5py.File, path: Path) -> Any:
@@ -378,7 +393,8 @@ def demo_tags(file: h5py.File, data: Any, demos: Sequence[str]) -> list[dict[str
     found: list[dict[str, float]] = []
     for demo in demos:
         tags = {DEMO_TAG: float(demo.removeprefix("demo_"))}
-        if "success" in data[demo].attrs:
-            tags["success"] = float(data[demo].attrs["success"])
+        told: Mapping[str, Any] = getattr(data.get(demo), "attrs", {})  # None where a link leads nowhere
+        if "success" in told:
+            tags["success"] = float(told["success"])
         found.append(tags | {f"{MASK_TAG}{name}": float(demo in members) for name, members in sorted(masks.items())})
     return found

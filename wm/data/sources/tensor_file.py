@@ -32,7 +32,22 @@ def load_tensor(path: Path, mmap: bool = False) -> Tensor:
     value = load_values(path, mmap)
     if not isinstance(value, Tensor):
         raise UserError(f"{path}: expected a tensor, found {type(value).__name__}")
-    return value
+    return need_plain(value, str(path))
+
+
+def need_plain(value: Tensor, where: str) -> Tensor:
+    """Its numbers, without a gradient. Raises UserError for a tensor that is sparse, nested, quantized or without content."""
+    facts = {
+        "nested": value.is_nested,
+        "sparse": value.layout is not torch.strided,
+        "quantized": value.is_quantized,
+        "meta": value.is_meta,
+    }
+    kind = next((kind for kind, is_it in facts.items() if is_it), None)
+    if kind is not None:
+        cure = {"sparse": ": save its to_dense()", "quantized": ": save its dequantize()"}.get(kind, "")
+        raise UserError(f"{where}: holds a {kind} tensor, expected plain numbers{cure}")
+    return value.detach()
 
 
 def save_tensor(path: Path, value: Tensor | np.ndarray) -> None:

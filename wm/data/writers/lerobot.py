@@ -25,6 +25,7 @@ MAIN_CAMERA = "main"
 VIDEO_CODEC = "h264"  # read by every decoder; hevc is not
 TAGS_WITH_FEATURES = ("workspace_id", "task")
 _PATTERN_CHARACTERS = "'[]*?"
+NEW_FILE_MB = 1e-9  # so small that the next episode begins a file
 LEAST_SIDE = 64  # pixels; encoders refuse much smaller pictures
 
 
@@ -71,8 +72,13 @@ class LerobotWriter(FolderWriter):
             use_videos=True,
             vcodec=VIDEO_CODEC,
         )
+        was_one = False
         for index in range(len(episodes)):
-            self._add(dataset, episodes[index])
+            episode = episodes[index]
+            is_one = len(episode.states) == 1
+            # ffmpeg joins no longer video to one of a single frame: decoding the longer one begins before its first frame
+            self._add(dataset, episode, begins_file=was_one and not is_one)
+            was_one = is_one
         dataset.finalize()
         stats = partial / "meta" / "stats.json"  # lerobot goes through a set: another order of keys every time
         stats.write_text(
@@ -117,7 +123,7 @@ class LerobotWriter(FolderWriter):
         told = episode.layout.get("workspace_id", self.facts.workspace)
         return None if told is None else int(told)
 
-    def _add(self, dataset: Any, episode: RecordedEpisode) -> None:
+    def _add(self, dataset: Any, episode: RecordedEpisode, begins_file: bool) -> None:
         length, workspace, layout = len(episode.states), self._workspace(episode), self._layout(episode)
         cameras = {self.facts.camera or MAIN_CAMERA: episode.frames, **episode.views}
         vectors = {
@@ -135,7 +141,12 @@ class LerobotWriter(FolderWriter):
             if episode.met is not None:
                 frame["next.success"] = np.array([episode.met[min(step + 1, length - 1)]])
             dataset.add_frame(frame)
+        usual = dataset.meta.video_files_size_in_mb
+        if begins_file:
+            dataset.meta.update_chunk_settings(video_files_size_in_mb=NEW_FILE_MB)
         dataset.save_episode()
+        if begins_file:
+            dataset.meta.update_chunk_settings(video_files_size_in_mb=usual)
 
 
 @contextmanager

@@ -17,6 +17,8 @@ from wm.config.errors import UserError
 from wm.data.atomic import atomic_file
 from wm.types import RecordedEpisode
 
+# Beside a data set: how it was made (without the layout's own marker, the job was interrupted), and what was drawn and came of it.
+RECIPE, EPISODES = "recipe.json", "episodes.json"
 REPEATABLE = "cpu-independent=1"  # x264's fastest routines give other bytes now and then, from the same frames
 
 

@@ -14,6 +14,8 @@ import torch
 from tests.wm.data.damage import Fault, cut, edit, poisoned, remove, write
 from tests.wm.data.layouts import STEPS, open_layout, write_franka_motions, write_franka_steps
 from tests.wm.data.samples import user_error
+from wm.config.data import DinoWmSourceConfig
+from wm.data.dataset import open_source
 
 
 @pytest.mark.parametrize("lengths", ["said", "of the frames"])
@@ -112,12 +114,32 @@ def test_a_bad_motion_gets_one_line_naming_the_file(tmp_path: Path, fault: str) 
     assert str(file) in user_error(lambda: open_layout("franka", tmp_path))
 
 
+@pytest.mark.parametrize("fault", list(MOTION_FAULTS))
+def test_a_bad_motion_is_a_fault_of_its_episode(tmp_path: Path, fault: str) -> None:
+    write_franka_motions(tmp_path)
+    file = MOTION_FAULTS[fault](tmp_path)
+    config = DinoWmSourceConfig(path=str(tmp_path), layout="franka", colors="rgb")
+    source = open_source(config, "franka", tmp_path, max_faulty=0.5)
+    assert list(source.faults) == [1]
+    assert str(file) in source.faults[1]
+    assert source.episode(0).length == STEPS
+
+
+@pytest.mark.parametrize("fault", ["no frames", "cut frames"])
+def test_frames_that_cannot_be_counted_are_a_fault(tmp_path: Path, fault: str) -> None:
+    write_franka_steps(tmp_path)
+    (tmp_path / "metadata.pkl").unlink()
+    file = STEP_FAULTS[fault](tmp_path)
+    config = DinoWmSourceConfig(path=str(tmp_path), layout="franka", colors="rgb")
+    (reason,) = open_source(config, "franka", tmp_path, max_faulty=0.5).faults.values()
+    assert str(file) in reason
+
+
 def test_two_generations_in_one_folder(tmp_path: Path) -> None:
     write_franka_motions(tmp_path)
     for step in range(STEPS - 2):
         change(f"000001/{step:02d}.h5", "action", np.zeros(6))(tmp_path)
-    message = user_error(lambda: open_layout("franka", tmp_path))
-    assert "actions of 6 and 8 numbers" in message
+    assert "000001: actions of 6 numbers, others have 8" in user_error(lambda: open_layout("franka", tmp_path))
 
 
 STEP_FAULTS: dict[str, Fault] = {

@@ -6,6 +6,7 @@ import json
 import pickle
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from wm.data.dataset import Dataset, open_source
 from wm.data.sources.lerobot import LerobotSource
 from wm.data.token_files import TokenFiles
 from wm.data.writers.lerobot import LerobotWriter
-from wm.types import ClipRef
+from wm.types import ClipRef, RecordedEpisode
 
 VERSIONS = ("v2.1", "v3.0")
 G1 = SHARED_DATA / "lerobot_v21_g1"
@@ -186,7 +187,7 @@ EPISODES = "meta/episodes/chunk-000/file-000.parquet"
         ("v3.0", column(NEW, "observation.state", at((3, 2), np.inf)), {}, "proprio of episode 000000 holds NaN"),
         ("v3.0", column(NEW, "task_index", at(slice(0, 26), 9)), {}, "episode 0 is of task 9, which meta lacks"),
         ("v3.0", column(NEW, "action", lambda values: [[1.0]] * 56 + [[1.0, 2.0]]), {}, "action has vectors of several sizes"),
-        ("v3.0", column(NEW, "action", lambda values: values[:, :6]), {}, "file-001.parquet: action has 7 columns, but 6 in file-000"),
+        ("v3.0", column(NEW, "action", lambda values: values[:, :6]), {}, "file-001.parquet: action has 7 columns, others have 6"),
         ("v3.0", column(NEW, "action", lambda values: ["a"] * 57), {}, "action holds string, expected numbers"),
         ("v3.0", lambda folder: None, {"camera": "wirst"}, "data.sources.arm.camera: no camera 'wirst'. Did you mean 'wrist'?"),
         ("v3.0", lambda folder: None, {"proprio_keys": ("observation.stat",)}, "Did you mean 'observation.state'?"),
@@ -242,12 +243,21 @@ def test_a_video_of_another_rate_is_found_when_read(tmp_path: Path) -> None:
 Hub = Callable[..., str]
 
 
-@pytest.mark.slow
-def test_our_writers_data_set_is_read_as_lerobot_reads_it(tmp_path: Path) -> None:
+def first_steps(episode: RecordedEpisode, length: int) -> RecordedEpisode:
+    arrays = ("frames", "states", "actions", "proprio", "met", "flat_states")
+    views = {name: frames[:length] for name, frames in episode.views.items()}
+    return replace(episode, views=views, **{name: getattr(episode, name)[:length] for name in arrays})
+
+
+@pytest.mark.parametrize("lengths", [pytest.param((), marks=pytest.mark.slow), (5, 1, 3, 1)])
+def test_our_writers_data_set_is_read_as_lerobot_reads_it(tmp_path: Path, lengths: tuple[int, ...]) -> None:
     from wm.encoders import torchvision_shim
 
     torchvision_shim.install()
-    write(tmp_path, LerobotWriter(tmp_path, can_facts(64)), can_episodes(64))
+    recorded = can_episodes(64)
+    for index, length in enumerate(lengths):
+        recorded[index] = first_steps(recorded[index], length)
+    write(tmp_path, LerobotWriter(tmp_path, can_facts(64)), recorded)
     from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
     theirs = LeRobotDataset("wm/can", root=tmp_path)

@@ -109,8 +109,13 @@ def test_a_file_without_objects_or_joints(tmp_path: Path) -> None:
     assert (found.proprio_names, found.state_names) == ((), ())
     assert found.episode(0).state is None
     assert found.episode(0).proprio is None
-    half = user_error(lambda: source(robomimic_file(tmp_path / "b.hdf5", drop=drop[1:2])))
-    assert "proprio_keys: obs has no low-dim 'robot0_joint_pos'. Did you mean 'robot0_joint_vel'?" in half
+
+
+def test_proprio_is_what_the_file_has_of_a_panda(tmp_path: Path) -> None:
+    found = source(robomimic_file(tmp_path / "a.hdf5", drop=("obs/robot0_joint_vel",)))
+    assert found.proprio_names == (*(f"joint_pos_{joint}" for joint in range(1, 8)), "gripper_qpos_1", "gripper_qpos_2")
+    assert found.state_names[:9] == found.proprio_names
+    assert found.faults == {}
 
 
 def test_labels_can_be_hidden() -> None:
@@ -206,7 +211,7 @@ def states_only(file: Any) -> None:
         (lambda path: None, {"camera": "agentviw"}, "data.sources.lift.camera: no camera 'agentviw'. Did you mean 'agentview'"),
         (lambda path: None, {"proprio_keys": ("robot0_eef_po",)}, "Did you mean 'robot0_eef_pos'?"),
         (lambda path: None, {"state_keys": ("object[7]",)}, "neither a key nor a key with columns"),
-        (edit(lambda f: f["data/demo_0/obs"].move("agentview_image", "front_image")), {}, "say which of front, robot0"),
+        (edit(lambda f: [each["obs"].move("agentview_image", "front_image") for each in f["data"].values()]), {}, "say which of"),
     ],
 )  # fmt: skip
 def test_a_bad_file_is_refused(
