@@ -147,7 +147,10 @@ class RunClips:
             draws = [draw(self.config.data.augment, self.config.seed, *place) for place in places]
             changed = map(augmented, arrays["visual"], draws)
             arrays["visual"] = np.stack(list(changed))
-        return {key: values.reshape(stop - start, -1, *values.shape[1:]) for key, values in arrays.items()}
+        steps = (
+            stop - start
+        )  # no -1 below: without any labels actions have no columns, and then nothing can be inferred
+        return {key: values.reshape(steps, len(values) // steps, *values.shape[1:]) for key, values in arrays.items()}
 
     def step_bytes(self, step: int, rank: int = 0, num_ranks: int = 1) -> int:
         """Of what `read` gives, from one of its clips."""

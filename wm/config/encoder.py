@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self, cast
 
 from pydantic import Field, model_validator
 
 from wm.config.base import Config, NonNegativeInt, PositiveInt
+
+DEFAULT_PRETRAINED = "none"  # of the tiny encoder where nothing is said of weights, shape or seed
+_RANDOM = {"patch_size": 14, "hidden_size": 64, "depth": 2, "heads": 4, "seed": 0}  # what draws random weights
 
 
 class _Encoder(Config):
@@ -16,23 +19,74 @@ class _Encoder(Config):
         return False
 
 
+class TinyShape(NamedTuple):
+    """What decides random weights."""
+
+    image_size: int
+    patch_size: int
+    hidden_size: int
+    depth: int
+    heads: int
+    seed: int
+
+
 class TinyEncoderConfig(_Encoder):
-    """The DINOv2 architecture, small, with seeded random weights: runs anywhere, downloads nothing."""
+    """The DINOv2 architecture, small: runs anywhere, downloads nothing.
+
+    Args:
+        pretrained: `none`: random weights, drawn from `seed`. `shipped`: those that come with wm. Else a folder that
+            `wm pretrain-encoder` wrote. Left out where a shape or a seed is given: `none`.
+        image_size: side of what the network sees, a multiple of its patches'; None is 84, or what the weights were trained at.
+        patch_size, hidden_size, depth, heads: the shape of random weights, by default 14, 64, 2 and 4; others bring their own.
+        seed: of random weights, by default 0.
+    """
 
     kind: Literal["tiny"] = "tiny"
-    image_size: PositiveInt = 84
-    patch_size: PositiveInt = 14
-    hidden_size: PositiveInt = 64
-    depth: PositiveInt = 2
-    heads: PositiveInt = 4
-    seed: NonNegativeInt = 0
+    pretrained: Annotated[str, Field(min_length=1)] = (
+        DEFAULT_PRETRAINED  # `weights` of other kinds names what this one cannot read
+    )
+    image_size: PositiveInt | None = None
+    patch_size: PositiveInt | None = None
+    hidden_size: PositiveInt | None = None
+    depth: PositiveInt | None = None
+    heads: PositiveInt | None = None
+    seed: NonNegativeInt | None = None
+
+    @property
+    def is_random(self) -> bool:
+        """Whether the weights are drawn."""
+        return self.pretrained == "none"
+
+    @property
+    def shape(self) -> TinyShape:
+        """Of random weights; others bring their own."""
+        if not self.is_random:
+            raise ValueError(f"pretrained={self.pretrained} bring their own shape")
+        return TinyShape(**{name: getattr(self, name) for name in TinyShape._fields})
+
+    @model_validator(mode="before")
+    @classmethod
+    def _shape_of_random_weights(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        said = {key: value for key, value in cast(dict[str, Any], given).items() if value is not None}
+        pretrained = said.setdefault("pretrained", "none" if said.keys() & _RANDOM else DEFAULT_PRETRAINED)
+        return {**_RANDOM, "image_size": 84, **said} if pretrained == "none" else said
 
     @model_validator(mode="after")
-    def _divisible(self) -> Self:
-        if self.image_size % self.patch_size:
-            raise ValueError(f"image_size ({self.image_size}) must be a multiple of patch_size ({self.patch_size})")
-        if self.hidden_size % self.heads:
-            raise ValueError(f"hidden_size ({self.hidden_size}) must be a multiple of heads ({self.heads})")
+    def _fits(self) -> Self:
+        if not self.is_random:
+            for name in _RANDOM:
+                if getattr(self, name) is not None:
+                    raise ValueError(
+                        f"{name}: pretrained={self.pretrained} brings its own; leave it out (or null), or say pretrained=none"
+                    )
+            return self
+        image_size, patch_size, hidden_size, _, heads, _ = self.shape
+        if image_size % patch_size:
+            raise ValueError(f"image_size ({image_size}) must be a multiple of patch_size ({patch_size})")
+        if hidden_size % heads:
+            raise ValueError(f"hidden_size ({hidden_size}) must be a multiple of heads ({heads})")
         return self
 
 

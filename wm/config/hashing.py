@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 from wm.config.experiment import ExperimentConfig
+from wm.config.pretrain import PretrainConfig
 
 _BOOKKEEPING = ("checkpoint_every_steps", "keep_checkpoints", "device")
 
@@ -34,6 +35,18 @@ def train_hash(config: ExperimentConfig, data_fingerprint: str, encoder_fingerpr
     if config.data.augment.is_on:
         facts["data"]["augment"] = config.data.augment.model_dump(mode="json")
     facts["encoder"] = encoder_fingerprint
+    facts["num_workers"] = config.resources.num_workers
+    return _digest(facts)
+
+
+def pretrain_hash(config: PretrainConfig, data_fingerprint: str) -> str:
+    """12 hex digits of what decides an encoder's training and the judgements in its history; fingerprints stand for paths."""
+    facts = config.model_dump(mode="json", exclude={"data", "storage", "tracking", "resources"})
+    facts["encoder"].pop("pretrained")  # always "none"
+    for key in _BOOKKEEPING:
+        facts["train"].pop(key)
+    facts["data"] = config.data.model_dump(mode="json", include={"clip", "mixture", "augment"})
+    facts["data"]["fingerprint"] = data_fingerprint
     facts["num_workers"] = config.resources.num_workers
     return _digest(facts)
 

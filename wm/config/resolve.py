@@ -99,12 +99,12 @@ _Section = TypeVar("_Section", bound=Config)
 
 
 def resolve_section(cls: type[_Section], layers: Iterable[Layer], path: str) -> _Section:
-    """Layers of paths below `path`, lowest first, as a config class of its own, by the rules of `resolve`."""
+    """Layers of paths below `path` ("" is the top), lowest first, as a config class of its own, by the rules of `resolve`."""
     entries: _Entries = {}
     for rank, layer in enumerate(layers, start=1):
         for key, value in layer.values.items():
             entries.setdefault(key, []).append(_Entry(rank, layer.name, value, rank))
-    tree = _build_section(cls, entries, f"{path}.")
+    tree = _build_section(cls, entries, f"{path}." if path else "")
     try:
         return cls.model_validate(tree)
     except ValidationError as error:

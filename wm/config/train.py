@@ -29,6 +29,23 @@ class OptimizerConfig(Config):
     grad_clip_norm: PositiveFloat | None = None
 
 
+class OneRateConfig(Config):
+    """AdamW at one rate, for networks that are trained as a whole.
+
+    Args:
+        schedule: multiplies the rate over training.
+        weight_decay: of matrices; biases, norms and scales have none.
+    """
+
+    lr: PositiveFloat = 1e-3
+    schedule: ScalarSchedule = ConstantSchedule()
+    weight_decay: NonNegativeFloat = 0.04
+    grad_clip_norm: PositiveFloat | None = 1.0
+
+
+AnyOptimizerConfig = OptimizerConfig | OneRateConfig
+
+
 class ResolutionStage(Config):
     """A stretch of training on smaller pictures.
 
@@ -41,8 +58,8 @@ class ResolutionStage(Config):
     until: Annotated[float, Field(gt=0, lt=1)]
 
 
-class TrainConfig(Config):
-    """Length, batches and bookkeeping of one run.
+class LoopConfig(Config):
+    """Batches and bookkeeping of any training.
 
     Args:
         batch_size: clips of a global batch, over all workers.
@@ -52,10 +69,6 @@ class TrainConfig(Config):
         compile: torch.compile of the predictor, for training steps alone.
         deterministic: only kernels that give the same bits every time on one machine; slower on a GPU.
         steps_per_epoch: None means as many clips as there are: with no data.mixture, each once.
-        rollout_horizon: k of the multi-step loss; 1 is teacher forcing alone.
-        resolution: progressive resolution: sizes of the pictures that training begins with, one after another; from the last
-            `until` on, and whenever the model is judged or plans, the encoder's own size. Tokens of each size are stored apart,
-            and the predictor's positions, which belong to the own size, are resized to the grid at hand.
         log_gradient_norms: at each row of metrics, the norm of each weighted term's gradient (`train/grad_norm/<term>`, of the
             main worker's clips) and of the step's (`train/grad_norm`, before clipping).
         ema_decay: 0 keeps no average; otherwise validation and planning use the averaged weights.
@@ -73,9 +86,6 @@ class TrainConfig(Config):
     deterministic: bool = False
     epochs: PositiveInt = 100
     steps_per_epoch: PositiveInt | None = None
-    rollout_horizon: PositiveInt = 1
-    resolution: tuple[ResolutionStage, ...] = ()
-    optimizer: OptimizerConfig = OptimizerConfig()
     log_gradient_norms: bool = False
     ema_decay: Fraction = 0.0
     checkpoint_every_steps: PositiveInt = 500
@@ -86,6 +96,27 @@ class TrainConfig(Config):
     num_threads: PositiveInt = 1
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
+    @model_validator(mode="after")
+    def _average_moves(self) -> Self:
+        if self.ema_decay == 1.0:
+            raise ValueError("ema_decay must be below 1: at 1 the average never moves")
+        return self
+
+
+class TrainConfig(LoopConfig):
+    """Length, batches and bookkeeping of one run of a world model.
+
+    Args:
+        rollout_horizon: k of the multi-step loss; 1 is teacher forcing alone.
+        resolution: progressive resolution: sizes of the pictures that training begins with, one after another; from the last
+            `until` on, and whenever the model is judged or plans, the encoder's own size. Tokens of each size are stored apart,
+            and the predictor's positions, which belong to the own size, are resized to the grid at hand.
+    """
+
+    rollout_horizon: PositiveInt = 1
+    resolution: tuple[ResolutionStage, ...] = ()
+    optimizer: OptimizerConfig = OptimizerConfig()
+
     def size_at(self, progress: float) -> int | None:
         """Side of the pictures at `progress` in [0, 1] of training; None is the encoder's own."""
         return next((stage.size for stage in self.resolution if progress < stage.until), None)
@@ -95,12 +126,6 @@ class TrainConfig(Config):
         ends = [stage.until for stage in self.resolution]
         if any(later <= earlier for earlier, later in pairwise(ends)):
             raise ValueError(f"resolution: each stage must end after the one before it, got until={ends}")
-        return self
-
-    @model_validator(mode="after")
-    def _average_moves(self) -> Self:
-        if self.ema_decay == 1.0:
-            raise ValueError("ema_decay must be below 1: at 1 the average never moves")
         return self
 
 

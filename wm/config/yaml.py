@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, cast
 
-from wm.config.errors import UserError
+from wm.config.errors import UserError, nearest
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -16,6 +16,17 @@ def read_yaml(path: Path) -> dict[str, Any]:
         return parse_yaml(path.read_text(encoding="utf-8"), str(path))
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not YAML: it is not even text") from error
+
+
+def find_yaml(path: str | Path, shipped: Path, what: str) -> Path:
+    """A file, or the one in the folder `shipped` that has this name. Raises UserError; `what` says of which kind there is none."""
+    direct = Path(path)
+    if direct.is_file():
+        return direct
+    known = {file.stem: file for file in shipped.glob("*.yaml")}
+    if direct.name == str(path) and direct.stem in known:
+        return known[direct.stem]
+    raise UserError(f"{path}: no such {what}.{nearest(direct.stem, known)}")
 
 
 def parse_yaml(text: str, where: str) -> dict[str, Any]:

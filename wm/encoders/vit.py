@@ -14,6 +14,7 @@ from wm.encoders import torchvision_shim
 from wm.encoders.frozen import FrozenEncoder, check_multiple
 from wm.encoders.preprocess import preprocess, preprocess_imagenet
 from wm.encoders.pretrained import DINOV2, DINOV3, load_pretrained
+from wm.encoders.trained import read_trained
 
 _FILTER_GAIN = 5.0  # of the tiny encoder's patch filters over transformers' initial scale
 # The same weights compute something else with other heads: what tensors do not show belongs to the fingerprint too.
@@ -63,7 +64,16 @@ def _dino_wm_vit(
 
 
 def tiny_encoder(config: TinyEncoderConfig) -> FrozenVit:
-    """DINOv2's architecture at a hundred thousand seeded parameters.
+    """The small DINOv2 that a config names: random, shipped or in a folder. Raises UserError when its weights cannot be used."""
+    if config.is_random:
+        return _random_encoder(config)
+    network, image_size = read_trained(config.pretrained)
+    check_multiple("image_size", config.image_size or image_size, _config(network).patch_size, "patch size")
+    return tiny_encoder_of(network, config.image_size or image_size)
+
+
+def _random_encoder(config: TinyEncoderConfig) -> FrozenVit:
+    """Seeded weights.
 
     Patch filters are drawn with zero mean and five times transformers' own scale, so that a flat patch is told by its position
     alone and whatever stands out in a patch decides its token. (On Wall this raises the linear R2 of the mean token to the
@@ -72,20 +82,26 @@ def tiny_encoder(config: TinyEncoderConfig) -> FrozenVit:
     torchvision_shim.install()
     from transformers import Dinov2Config, Dinov2Model
 
-    shape = Dinov2Config(
-        image_size=config.image_size,
-        patch_size=config.patch_size,
-        hidden_size=config.hidden_size,
-        num_hidden_layers=config.depth,
-        num_attention_heads=config.heads,
+    shape = config.shape
+    settings = Dinov2Config(
+        image_size=shape.image_size,
+        patch_size=shape.patch_size,
+        hidden_size=shape.hidden_size,
+        num_hidden_layers=shape.depth,
+        num_attention_heads=shape.heads,
     )
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        network = Dinov2Model(shape)
+        torch.manual_seed(shape.seed)
+        network = Dinov2Model(settings)
     filters: Any = network.embeddings.patch_embeddings.projection.weight
     with torch.no_grad():
         filters.sub_(filters.mean(dim=(1, 2, 3), keepdim=True)).mul_(_FILTER_GAIN)
-    return _dino_wm_vit(network, config.image_size, config.image_size)
+    return tiny_encoder_of(network, shape.image_size)
+
+
+def tiny_encoder_of(network: nn.Module, image_size: int) -> FrozenVit:
+    """A network of this shape behind the tiny encoder's transform: frames are resized and cropped to `image_size`."""
+    return _dino_wm_vit(network, image_size, image_size)
 
 
 def dinov2_encoder(config: Dinov2EncoderConfig) -> FrozenVit:

@@ -27,12 +27,13 @@ from wm.models.masking import TokenMasking
 from wm.models.predictor import CausalPredictor
 from wm.models.projection import TokenCenter, build_projection
 from wm.models.terms import Forward, loss_terms
+from wm.models.trainable import Trainable
 from wm.types import Batch, LossTerms, Observation
 
 _UNALIGNED_DIM = 7  # what `aligned` shows of a variant that aligns nothing
 
 
-class WorldModel(nn.Module):
+class WorldModel(Trainable):
     """encode + predict + rollout, and the losses that train them. Every parameter is learned; the encoder is not in here.
 
     Args:
@@ -167,6 +168,10 @@ class WorldModel(nn.Module):
         latent = self.with_actions(seen, batch.actions[:, :history], batch.has_actions)
         predicted, target = self.predict(latent), content[:, 1 : history + 1]
         return loss_terms(self, Forward(batch, content, latent, predicted, target, hidden, ranks), progress)
+
+    @property
+    def hot_part(self) -> nn.Module:
+        return self.predictor
 
     # -- assembly -----------------------------------------------------------------------------------------------------
 

@@ -8,16 +8,16 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import nn
 
 from wm.config.errors import UserError, nearest
-from wm.config.train import TrainConfig
+from wm.config.pretrain import AnyLoopConfig
 from wm.contracts import Reporter
 from wm.losses.ranks import current_ranks
-from wm.models.world_model import WorldModel
+from wm.models.trainable import Trainable
 from wm.training.checkpoint import Checkpoint, best_of, list_checkpoints, load_checkpoint, save_checkpoint
 from wm.training.determinism import deterministic
 from wm.training.ema import WeightAverage
@@ -32,10 +32,11 @@ from wm.training.verdict import training_warnings
 from wm.types import Batch
 
 LOG_EVERY_STEPS = 20
+M = TypeVar("M", bound=Trainable)
 
 
 @dataclass
-class Training:
+class Training(Generic[M]):
     """One run: what to train, on what, and where it goes.
 
     Args:
@@ -44,6 +45,7 @@ class Training:
         validate: metrics of a model on held-out clips, or None on ranks that do not validate.
         health: those of them that tell whether latents collapsed, taken before the first step.
         best_metric: the one of them whose best checkpoint is kept; None keeps only the newest.
+        patience: end when so many validations in a row have not bettered it; None goes on to the last step.
         unsplittable: the term, if there is one, for which a batch cannot be computed in pieces: no mean over its clips.
         facts: config, statistics and fingerprints for the checkpoint.
         folder: where checkpoints lie, or None to keep none.
@@ -51,16 +53,17 @@ class Training:
         is_main: whether this rank writes checkpoints.
     """
 
-    config: TrainConfig
-    model: WorldModel
+    config: AnyLoopConfig
+    model: M
     device: torch.device
     total_steps: int
     steps_per_epoch: int
     batches: Callable[[int], Iterator[Batch]]
     reporter: Reporter
-    validate: Callable[[WorldModel], Mapping[str, float]] | None = None
-    health: Callable[[WorldModel], Mapping[str, float]] | None = None
+    validate: Callable[[M], Mapping[str, float]] | None = None
+    health: Callable[[M], Mapping[str, float]] | None = None
     best_metric: str | None = None
+    patience: int | None = None
     unsplittable: str | None = None
     facts: dict[str, Any] = field(default_factory=dict)
     folder: Path | None = None
@@ -74,7 +77,7 @@ class Training:
         """
         with deterministic(self.config.deterministic):
             self._start()
-            if self._step < self.total_steps:
+            if not self._is_over:
                 self._train()
         return self._history
 
@@ -86,7 +89,7 @@ class Training:
     def _start(self) -> None:
         model = self.model.to(self.device)
         if self.config.compile:
-            model.predictor.compile(dynamic=False)  # in place: the names of its weights stay what they were
+            model.hot_part.compile(dynamic=False)  # in place: the names of its weights stay what they were
         self._precision = Precision(self.config.precision, self.device)
         self._optimizer = build_optimizer(model, self.config.optimizer)
         self._average = WeightAverage(model, self.config.ema_decay) if self.config.ema_decay > 0 else None
@@ -105,6 +108,7 @@ class Training:
             self._resume(checkpoint)
         elif self.health is not None:
             self._health_at_start = dict(self._measured(self.health))
+        self._is_stalled = self._stalled()
 
     def _resume(self, checkpoint: Checkpoint) -> None:
         if checkpoint.facts.get("train_hash") != self.facts.get("train_hash"):
@@ -143,6 +147,7 @@ class Training:
             set_rates(self._optimizer, self.config.optimizer, progress)
             parts, norms = self._take_step(batch, progress, row and self.config.log_gradient_norms)
             self._step += 1
+            self.model.after_step(progress)
             if self._average is not None:
                 self._average.update(self.model)
             meter.add(parts)
@@ -155,9 +160,24 @@ class Training:
                 self._elapsed_s += now - counted_from
                 counted_from = now
                 self._finish_row(metrics, keep, (self._step - resumed_at) / (now - began))
-            if self._step == self.total_steps:
+            if self._is_over:
                 return
         raise RuntimeError(f"the stream ended at step {self._step} of {self.total_steps}")
+
+    @property
+    def _is_over(self) -> bool:
+        return self._step == self.total_steps or self._is_stalled
+
+    def _stalled(self) -> bool:
+        """Whether `patience` is at its end. Every worker must ask at the same steps: only the main one has validated."""
+        if self.patience is None:
+            return False
+        best = None
+        if self.best_metric is not None:
+            best = best_of(self._history, self.best_metric, self.config.best_mode)
+        validated = [row["step"] for row in self._history if self.best_metric in row["metrics"]]
+        found = best is not None and sum(step > best.step for step in validated) >= self.patience
+        return bool(current_ranks().mean(torch.tensor(float(found), device=self.device)) > 0)
 
     def _keeps(self, step: int) -> bool:
         """Whether a checkpoint is due after `step`."""
@@ -177,11 +197,13 @@ class Training:
             notes += [text for kind, text in row["warnings"].items() if kind not in self._warned]
             self._warned = set(row["warnings"])
         self._history.append(row)
+        if due:
+            self._is_stalled = self._stalled()
         path = self._save() if keep else None
         progress = {"train/steps_per_s": speed, "train/time_s": self._elapsed_s, "train/epoch": float(epoch)}
         self.reporter.report(self._step, {**metrics, **progress}, path, notes)
 
-    def _measured(self, measure: Callable[[WorldModel], Mapping[str, float]]) -> Mapping[str, float]:
+    def _measured(self, measure: Callable[[M], Mapping[str, float]]) -> Mapping[str, float]:
         """Of the averaged weights when there are some; in float32 and uncompiled, as planning runs them."""
         model = self.model
         if self._average is not None:

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from wm.losses.ranks import current_ranks
-from wm.models.world_model import WorldModel
+from wm.models.trainable import Trainable
 from wm.training.precision import Precision
 from wm.types import Batch, LossTerms
 
@@ -18,7 +18,7 @@ _LABELS = (None, "state", "actions")
 class LossModule(nn.Module):
     """Loss of one piece of a batch, scaled so that the pieces add up to the loss of the whole."""
 
-    def __init__(self, model: WorldModel, precision: Precision) -> None:
+    def __init__(self, model: Trainable, precision: Precision) -> None:
         super().__init__()
         self.model = model
         self.precision = precision

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from wm.config.schedule import value_at
-from wm.config.train import OptimizerConfig
+from wm.config.train import AnyOptimizerConfig, OneRateConfig, OptimizerConfig
 
 # Which part of the model is trained at which rate. A part that is missing here is an error, never left untrained.
 RATE_OF_PART = {
@@ -23,8 +23,32 @@ RATE_OF_PART = {
 }
 
 
-def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
-    """AdamW with one group for each part of the model. Raises ValueError for a parameter that no group would hold."""
+def build_optimizer(model: nn.Module, config: AnyOptimizerConfig) -> torch.optim.AdamW:
+    """AdamW over every parameter that learns: by part of the model, or all at one rate.
+
+    Raises ValueError for a parameter that no group would hold.
+    """
+    return _at_one_rate(model, config) if isinstance(config, OneRateConfig) else _by_part(model, config)
+
+
+def _at_one_rate(model: nn.Module, config: OneRateConfig) -> torch.optim.AdamW:
+    learns = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    groups = {"matrices": [p for p in learns if p.ndim >= 2], "vectors": [p for p in learns if p.ndim < 2]}
+    return torch.optim.AdamW(
+        [
+            {
+                "params": parameters,
+                "lr": config.lr,
+                "base_lr": config.lr,
+                "name": name,
+                "weight_decay": config.weight_decay if name == "matrices" else 0.0,
+            }
+            for name, parameters in groups.items()
+        ]
+    )
+
+
+def _by_part(model: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
     groups: dict[str, list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         part = name.split(".", 1)[0]
@@ -52,7 +76,7 @@ def clipped_apart(model: nn.Module) -> list[list[nn.Parameter]]:
     return [parameters for parameters in sets if parameters]
 
 
-def set_rates(optimizer: torch.optim.Optimizer, config: OptimizerConfig, progress: float) -> None:
+def set_rates(optimizer: torch.optim.Optimizer, config: AnyOptimizerConfig, progress: float) -> None:
     """Every group's rate at `progress` in [0, 1] of training: its own times the schedule."""
     scale = value_at(config.schedule, progress)
     for group in optimizer.param_groups:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from wm.config.train import TrainConfig
+from wm.config.pretrain import AnyLoopConfig
 from wm.training.gradient_norms import term_gradient_norms
 from wm.training.loss_module import LossModule, shares_of
 from wm.training.micro_batch import MicroBatch
@@ -28,7 +28,7 @@ class Step:
 
     def __init__(
         self,
-        config: TrainConfig,
+        config: AnyLoopConfig,
         losses: LossModule,
         wrapped: nn.Module,
         optimizer: torch.optim.Optimizer,
