@@ -32,8 +32,14 @@ def to_markdown() -> str:
         "| name | formula | better |",
         "|---|---|---|",
     ]
-    lines += [f"| `{name}` | {formula.replace('|', chr(92) + '|')} | {better} |" for name, formula, better in METRICS]
+    lines += _rows(METRICS)
+    lines += ["", "# Probes of an encoder", "", *PROBES_TEXT.strip().splitlines(), ""]
+    lines += ["| name | formula | better |", "|---|---|---|", *_rows(PROBES)]
     return "\n".join(lines) + "\n"
+
+
+def _rows(metrics: tuple[Metric, ...]) -> list[str]:
+    return [f"| `{name}` | {formula.replace('|', chr(92) + '|')} | {better} |" for name, formula, better in metrics]
 
 
 METRICS = (
@@ -69,4 +75,52 @@ METRICS = (
     Metric("img_psnr_unit_{where}", "the usual PSNR: pixels clamped and moved to [0, 1], peak 1", "higher"),
     Metric("img_ssim_unit_{where}", "the usual scale of SSIM: pixels clamped and moved to [0, 1], peak 1", "higher"),
     Metric("img_lpips_{where}", "LPIPS, where evaluate.perceptual names a backbone file", "lower"),
+)
+
+PROBES_TEXT = """
+How good a frozen encoder's latents are for a world model (`wm.evaluation.encoder_probes`): `probe/SOURCE/NAME` of a source of
+the data set, `probe/NAME` the mean over the sources that have it. z are all patch tokens of one picture, d(z, z') = mean (z -
+z')^2 over patches and channels, which is planning's objective. Fitted on training episodes, tested on held-out ones;
+`ProbesConfig` says on how many.
+
+What is asked for (`wm.evaluation.state_targets`): the entries of the state that one picture can show and that vary. Velocities
+are left out; angles are cos and sin, and no target for Push-T's shapes that a turn maps onto themselves; of particles the
+cloud's mean, spread and correlation, since no picture tells which is which; of robosuite's objects the task's key points
+instead of quaternions.
+
+A world's distance is its own (`World.distance`), with the goal's velocities, in thousandths of the largest to the same goal, so
+that what trembles is a tie. Of robosuite's tasks it is that of the objects: a hand on its way to a cube that lies still moves
+the latent and not the distance, and no encoder comes near 1. Controls, with as many values a picture: `untrained` (the same
+architecture), `pixels` (the picture made small), `patches` (a random projection of each patch).
+"""
+
+PROBES = (
+    Metric(
+        "state_r2",
+        "1 - mean (s^ - s)^2 / var s, mean over targets; s^ by ridge regression from z, its penalty chosen per target on "
+        "training episodes left out",
+        "higher",
+    ),
+    Metric(
+        "goal_rank",
+        "Spearman's correlation of d(z, z_g) with the world's distance to the goal g, over the other frames of g's episode; mean "
+        "over goals, then over episodes. Goals that every frame satisfies are left out",
+        "higher",
+    ),
+    Metric("goal_rank_fresh", "the same over states that the world samples in a held-out episode's layout", "higher"),
+    Metric(
+        "time_neighbour",
+        "share of an episode's pictures whose nearest other one by d is among the `time_window` before or after; pictures "
+        "that are the same to the pixel are one",
+        "higher",
+    ),
+    Metric("time_neighbour_chance", "the same for a picture drawn blindly", "-"),
+    Metric(
+        "shift_neighbour_{shift}",
+        "share of states whose picture under the shift is nearest, by d, to the unshifted picture of the same state, among "
+        "those of its episode",
+        "higher",
+    ),
+    Metric("shift_neighbour", "the mean over shifts", "higher"),
+    Metric("shift_neighbour_chance", "the same for a picture drawn blindly", "-"),
 )
