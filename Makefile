@@ -16,8 +16,8 @@ demo: setup ## make data, train six small runs, plan with each, compare: the mai
 test: setup ## all tests but those that need a GPU, the network or a SIGKILL drill (quick ones only: .venv/bin/pytest)
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not gpu and not network and not recovery" --durations=10
 
-recovery: setup ## kill workers and drivers with SIGKILL and compare the resumed runs bit for bit (about six minutes)
-	@$(BIN)/python -m pytest -m recovery tests/integration/test_recovery.py
+recovery: setup ## kill workers and drivers with SIGKILL and compare the resumed runs bit for bit (about ten minutes)
+	@$(BIN)/python -m pytest -m recovery tests/integration/test_recovery.py tests/integration/test_pretrain.py
 
 check: setup ## lint, format, types, dependency direction
 	@$(BIN)/ruff check .

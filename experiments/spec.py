@@ -14,7 +14,7 @@ from wm.config.errors import UserError, nearest
 from wm.config.experiment import ExperimentConfig
 from wm.config.faults import explain
 from wm.config.resolve import Layer, resolve
-from wm.config.yaml import parse_override, read_yaml
+from wm.config.yaml import find_yaml, parse_override, read_yaml
 
 SPECS = Path(__file__).parent / "specs"
 
@@ -170,10 +170,4 @@ def load_spec(path: str | Path, overrides: Sequence[str] = ()) -> tuple[Spec, di
 
 def find_spec(path: str | Path) -> Path:
     """A file, or the name of a shipped spec."""
-    direct = Path(path)
-    if direct.is_file():
-        return direct
-    shipped = {spec.stem: spec for spec in SPECS.glob("*.yaml")}
-    if direct.name == str(path) and direct.stem in shipped:
-        return shipped[direct.stem]
-    raise UserError(f"{path}: no such spec file.{nearest(direct.stem, shipped)}")
+    return find_yaml(path, SPECS, "spec file")

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from ray_jobs.cli_data import add_data_commands
+from ray_jobs.cli_encoder import add_encoder_commands
 from ray_jobs.cli_exchange import add_commands
 from ray_jobs.cli_worlds import add_world_commands
 from wm.config.errors import UserError
@@ -29,6 +30,7 @@ app = typer.Typer(
 data_app = typer.Typer(help="Make, fetch, convert, inspect and tokenize data.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 add_commands(app)
+add_encoder_commands(app)
 add_world_commands(app, data_app)
 add_data_commands(data_app)
 console = Console()
@@ -224,14 +226,17 @@ def submit(
     space: Annotated[str | None, typer.Option(help="Search this space: a sweep instead of an experiment.")] = None,
     trials: Annotated[int | None, typer.Option(help="Trials of the sweep.", min=1)] = None,
     seeds: Annotated[int | None, typer.Option(help="Training seeds of a trial of the sweep.", min=1)] = None,
+    encoder: Annotated[
+        bool, typer.Option("--encoder", help="SPEC is an encoder's: as `wm pretrain-encoder` takes it.")
+    ] = False,
     job_id: Annotated[str | None, typer.Option(help="A name that no job of the cluster has had.")] = None,
     follow: Annotated[bool, typer.Option("--follow/--no-follow", help="Show the job's log until it ends.")] = True,
 ) -> None:
-    """Run an experiment, or with --space a sweep, on a Ray cluster, with this checkout as it is."""
+    """Run an experiment, a sweep (--space) or the training of an encoder on a Ray cluster, with this checkout as it is."""
     from ray_jobs.submit import prepare
     from ray_jobs.submit import submit as submit_job
 
-    submission = prepare(spec, overrides or [], space=space, trials=trials, seeds=seeds, job_id=job_id)
+    submission = prepare(spec, overrides or [], space=space, trials=trials, seeds=seeds, job_id=job_id, encoder=encoder)
     raise typer.Exit(submit_job(submission, address, Console(stderr=True), wait=follow))
 
 

@@ -14,11 +14,11 @@ import numpy as np
 
 from ray_jobs.runtime.cluster import cluster, is_local
 from ray_jobs.runtime.data_folder import (
-    EPISODES,
     SHEET,
     Outcome,
     check_actors,
     contact_sheet,
+    has_recipe,
     prepare,
     work,
     write_rest,
@@ -31,7 +31,7 @@ from wm.config.errors import UserError, nearest
 from wm.config.yaml import parse_override
 from wm.data.atomic import write_json
 from wm.data.writers.staged import StagedEpisodes
-from wm.data.writers.writer import DatasetFacts
+from wm.data.writers.writer import EPISODES, DatasetFacts
 from wm.envs.demonstrations import Particles, SimulatorStates
 
 FORMATS = {
@@ -165,37 +165,25 @@ def record_job(
     overrides: Sequence[str] = (),
 ) -> RecordJob:
     """The arguments of `make_data`, checked: every fault is one line."""
-    if world not in world_kinds():
-        raise UserError(f"WORLD: unknown world '{world}'.{nearest(world, world_kinds())}")
-    kind = policy or DEFAULT_POLICY.get(world, "random")
-    if kind not in policy_kinds():
-        raise UserError(f"--policy: unknown policy '{kind}'.{nearest(kind, policy_kinds())}")
-    given = split_overrides(map(parse_override, overrides), ("world", "policy"))
-    size = frame_size if frame_size is not None else DEFAULT_SIZE.get(world)
-    for flag, field, value in (("size", "frame_size", size), ("layout", "layout", layout), ("shift", "shift", shift)):
-        if value is not None and (field, value) != ("shift", "none"):
-            given["world"][field] = _alias(world, flag, field, value, given["world"])
-    least_values: tuple[tuple[str, int | None, int], ...] = (
-        ("episodes", episodes, 2),
-        ("steps", steps, 2),
-        ("size", size, 14),
-        ("seed", seed, 0),
-        ("workspace", workspace, 0),
+    world_config, policy_config, chosen = _settings(
+        world,
+        episodes=episodes,
+        steps=steps,
+        frame_size=frame_size,
+        policy=policy,
+        layout=layout,
+        shift=shift,
+        seed=seed,
+        format=format,
+        workspace=workspace,
+        overrides=overrides,
     )
-    for name, value, least in least_values:
-        if value is not None and value < least:
-            raise UserError(f"--{name}: {value} is below {least}")
-    chosen = format or FORMATS.get(world, "lerobot")
-    if chosen not in WRITERS:
-        raise UserError(f"--format: unknown format '{chosen}'.{nearest(chosen, WRITERS)}")
-    world_config = config_of(world_kinds(), world, given["world"], "world", "WORLD: unknown world")
-    policy_config = config_of(policy_kinds(), kind, given["policy"], "policy", "--policy: unknown policy")
     actor = build_policy(policy_config, world_config)  # is there such a thing for this world?
     built = build_world(world_config)
     try:
         actor.reset(built, np.random.default_rng(seed))
     except ValueError as error:
-        raise UserError(f"--policy {kind}: {str(error).splitlines()[0]}") from error
+        raise UserError(f"--policy {policy_config.kind}: {str(error).splitlines()[0]}") from error
     facts = DatasetFacts(
         world=world,
         settings=world_config.model_dump(mode="json"),
@@ -223,6 +211,73 @@ def record_job(
     )
     job.writer.check()
     return job
+
+
+def _settings(
+    world: str,
+    *,
+    episodes: int,
+    steps: int,
+    frame_size: int | None = None,
+    policy: str | None = None,
+    layout: str | None = None,
+    shift: str | None = None,
+    seed: int = 0,
+    format: str | None = None,
+    workspace: int = 0,
+    overrides: Sequence[str] = (),
+) -> tuple[Any, Any, str]:
+    """(the world's config, the policy's, the format): what can be checked without building either."""
+    if world not in world_kinds():
+        raise UserError(f"WORLD: unknown world '{world}'.{nearest(world, world_kinds())}")
+    kind = policy or DEFAULT_POLICY.get(world, "random")
+    if kind not in policy_kinds():
+        raise UserError(f"--policy: unknown policy '{kind}'.{nearest(kind, policy_kinds())}")
+    given = split_overrides(map(parse_override, overrides), ("world", "policy"))
+    size = frame_size if frame_size is not None else DEFAULT_SIZE.get(world)
+    for flag, field, value in (("size", "frame_size", size), ("layout", "layout", layout), ("shift", "shift", shift)):
+        if value is not None and (field, value) != ("shift", "none"):
+            given["world"][field] = _alias(world, flag, field, value, given["world"])
+    least_values: tuple[tuple[str, int | None, int], ...] = (
+        ("episodes", episodes, 2),
+        ("steps", steps, 2),
+        ("size", size, 14),
+        ("seed", seed, 0),
+        ("workspace", workspace, 0),
+    )
+    for name, value, least in least_values:
+        if value is not None and value < least:
+            raise UserError(f"--{name}: {value} is below {least}")
+    chosen = format or FORMATS.get(world, "lerobot")
+    if chosen not in WRITERS:
+        raise UserError(f"--format: unknown format '{chosen}'.{nearest(chosen, WRITERS)}")
+    world_config = config_of(world_kinds(), world, given["world"], "world", "WORLD: unknown world")
+    policy_config = config_of(policy_kinds(), kind, given["policy"], "policy", "--policy: unknown policy")
+    return world_config, policy_config, chosen
+
+
+def is_made(world: str, out: Path, **arguments: Any) -> bool:
+    """Whether `out` holds the whole data set that `make_data` with these arguments (no task) writes. Builds no world.
+
+    Raises UserError for bad arguments.
+    """
+    world_config, policy_config, chosen = _settings(world, **arguments)
+    wanted = {
+        "world": world,
+        "episodes": arguments["episodes"],
+        "steps": arguments["steps"],
+        "seed": arguments.get("seed", 0),
+        "format": chosen,
+        "world_config": world_config.model_dump(mode="json"),
+        "policy_config": policy_config.model_dump(mode="json"),
+    }
+    marker: str = getattr(WRITERS[chosen], "marker")  # noqa: B009  (every layout's class has one)
+    return (out / marker).is_file() and has_recipe(out, wanted)
+
+
+def check_data(world: str, out: Path, **arguments: Any) -> None:
+    """What `make_data` with these arguments would refuse is refused now; the folder then holds the recipe."""
+    _prepare(record_job(world, out, **arguments))
 
 
 def _alias(world: str, flag: str, field: str, value: Any, given: Mapping[str, Any]) -> Any:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from experiments.pretrain_spec import load_pretrain_spec
 from experiments.provenance import git_commit
 from experiments.search_space import load_space
 from experiments.spec import load_spec
@@ -71,15 +72,28 @@ def prepare(
     trials: int | None = None,
     seeds: int | None = None,
     job_id: str | None = None,
+    encoder: bool = False,
 ) -> Submission:
-    """`wm submit`'s arguments as a submission. Raises UserError for what can be known to be wrong here."""
+    """`wm submit`'s arguments as a submission. Raises UserError for what can be known to be wrong here.
+
+    Args:
+        encoder: `spec` is one of an encoder.
+    """
+    if encoder and space is not None:
+        raise UserError(
+            "--space: a sweep searches an experiment's settings, not an encoder's; leave out --encoder or --space"
+        )
     if space is None and (trials, seeds) != (None, None):
         raise UserError("--trials and --seeds belong to a sweep: name its search space with --space")
     if job_id is not None and not re.fullmatch(r"[\w.-]{1,128}", job_id, re.ASCII):
         raise UserError(f"--job-id: '{job_id}': expected letters, digits, '-', '_' and '.'")
-    # The search's own settings are checked by the sweep.
-    loaded, config_overrides = load_spec(spec, [text for text in overrides if not text.startswith("sweep.")])
-    root = loaded.resolve_runs(config_overrides)[0].config.storage.root
+    if encoder:
+        loaded, config_overrides = load_pretrain_spec(spec, overrides)
+        root = loaded.resolve(config_overrides).storage.root
+    else:
+        # The search's own settings are checked by the sweep.
+        loaded, config_overrides = load_spec(spec, [text for text in overrides if not text.startswith("sweep.")])
+        root = loaded.resolve_runs(config_overrides)[0].config.storage.root
     given = [text for text in overrides if parse_override(text)[0] != "storage.root"]
     home = (
         Path(root or environ.get("WM_HOME") or "").expanduser().absolute() if root or environ.get("WM_HOME") else None
@@ -88,7 +102,8 @@ def prepare(
         given.append(_override("storage.root", str(home)))  # relative paths would lie in the job's own folder
     spec_name, files = path_in_job(spec, "spec")
     if space is None:
-        command = ["python", "-m", "ray_jobs.experiment", spec_name, *given]
+        job = "ray_jobs.pretrain_encoder" if encoder else "ray_jobs.experiment"
+        command = ["python", "-m", job, spec_name, *given]
     else:
         load_space(space)
         space_name, more = path_in_job(space, "space")

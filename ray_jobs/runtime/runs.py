@@ -60,6 +60,11 @@ class Run:
         return self.inputs.folder.result() is not None
 
     @property
+    def total_steps(self) -> int:
+        """Optimiser steps to the end."""
+        return self.inputs.total_steps
+
+    @property
     def job(self) -> RunJob:
         """What a trial is given."""
         return RunJob(

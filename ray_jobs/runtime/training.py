@@ -7,9 +7,9 @@ import logging
 import os
 import shutil
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 from ray import tune
 
@@ -20,13 +20,32 @@ from ray_jobs.runtime.runs import Run
 from ray_jobs.runtime.trial import run_trial
 
 
-class _Watcher(tune.Callback):
+class Watched(Protocol):
+    """What trains in a trial, as people see it.
+
+    Args:
+        failure: why it could not be completed, or None.
+    """
+
+    failure: str | None
+
+    @property
+    def title(self) -> str: ...
+
+    @property
+    def total_steps(self) -> int: ...
+
+
+_W = TypeVar("_W", bound=Watched)
+
+
+class _Watcher(tune.Callback, Generic[_W]):
     """Hears every report in the driver: one writer to MLflow, whatever dies elsewhere."""
 
-    def __init__(self, runs: Sequence[Run], recorder: Recorder, stage: Stage) -> None:
+    def __init__(self, runs: Sequence[_W], record: Callable[[_W, list[dict[str, Any]]], object], stage: Stage) -> None:
         super().__init__()
         self._runs = runs
-        self._recorder = recorder
+        self._record = record
         self._stage = stage
 
     def __getstate__(self) -> dict[str, Any]:
@@ -44,11 +63,11 @@ class _Watcher(tune.Callback):
             history = {
                 k: v for k, v in metrics.items() if k not in ("train/steps_per_s", "train/time_s", "train/epoch")
             }
-            self._recorder.rows(run, [{"step": result["step"], "metrics": history}])
+            self._record(run, [{"step": result["step"], "metrics": history}])
             for note in result.get("notes", ()):
                 self._stage.say(f"{run.title}: {note}")
-            note = f"{metrics['train/steps_per_s']:.1f}/s"
-            self._stage.update(result["step"], run.inputs.total_steps, run.title, note)
+            note = f"{metrics['train/steps_per_s']:.1f}/s" if "train/steps_per_s" in metrics else ""
+            self._stage.update(result["step"], run.total_steps, run.title, note)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         run = self._runs[trial.config["index"]]
@@ -61,38 +80,64 @@ def train_all(runs: Sequence[Run], placement: Placement, recorder: Recorder, sta
     # Runs that differ in planning only are one training.
     waiting = list({run.inputs.hash: run for run in reversed(runs) if not run.is_complete}.values())[::-1]
     for run in runs:
-        total = run.inputs.total_steps
         trains = any(run is other for other in waiting)
-        stage.update(0 if trains else total, total, run.title, "" if trains else "trained already")
+        stage.update(0 if trains else run.total_steps, run.total_steps, run.title, "" if trains else "trained already")
     if waiting:
         jobs = [run.job for run in waiting]
         folder = scratch(runs[0].inputs.root)
-
-        def trainable(config: dict[str, Any]) -> None:
-            run_trial(jobs[config["index"]], folder)
-
-        # Ctrl-C must reach us, not Tune: it would return as if all had ended.
-        os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
-        os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
-        quieten()
-        tuner = tune.Tuner(
-            tune.with_resources(trainable, {"CPU": DRIVER_CPUS}),
-            param_space={"index": tune.grid_search(list(range(len(waiting))))},
-            tune_config=tune.TuneConfig(max_concurrent_trials=placement.runs_at_once),
-            run_config=tune.RunConfig(
-                name="experiment",
-                storage_path=folder,
-                failure_config=tune.FailureConfig(max_failures=runs[0].config.resources.max_failures),
-                callbacks=[_Watcher(waiting, recorder, stage)],
-                verbose=0,
-            ),
+        fit_trials(
+            waiting,
+            lambda number: run_trial(jobs[number], folder),
+            recorder.rows,
+            stage,
+            folder,
+            at_once=placement.runs_at_once,
+            max_failures=runs[0].config.resources.max_failures,
         )
-        with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
-            tuner.fit()  # Tune and the raylet speak of files that are removed and processes that are meant
     failures = {run.inputs.hash: run.failure for run in waiting}
     for run in runs:
         run.failure = failures.get(run.inputs.hash)
         _settle(run, recorder)
+
+
+def fit_trials(
+    runs: Sequence[_W],
+    trial: Callable[[int], None],
+    record: Callable[[_W, list[dict[str, Any]]], object],
+    stage: Stage,
+    folder: str,
+    *,
+    at_once: int,
+    max_failures: int,
+) -> None:
+    """One Tune trial for each run. What they report goes to `record` and `stage`; one that fails has `failure` set.
+
+    Args:
+        trial: what trial number i runs; it travels to another process, so it must hold no run.
+        folder: for Ray's own books, see `scratch`.
+    """
+
+    def trainable(config: dict[str, Any]) -> None:
+        trial(config["index"])
+
+    # Ctrl-C must reach us, not Tune: it would return as if all had ended.
+    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
+    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
+    quieten()
+    tuner = tune.Tuner(
+        tune.with_resources(trainable, {"CPU": DRIVER_CPUS}),
+        param_space={"index": tune.grid_search(list(range(len(runs))))},
+        tune_config=tune.TuneConfig(max_concurrent_trials=at_once),
+        run_config=tune.RunConfig(
+            name="experiment",
+            storage_path=folder,
+            failure_config=tune.FailureConfig(max_failures=max_failures),
+            callbacks=[_Watcher(runs, record, stage)],
+            verbose=0,
+        ),
+    )
+    with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
+        tuner.fit()  # Tune and the raylet speak of files that are removed and processes that are meant
 
 
 def _settle(run: Run, recorder: Recorder) -> None:

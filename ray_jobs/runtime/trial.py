@@ -17,8 +17,8 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from itertools import count
 from math import inf
 from pathlib import Path
@@ -34,6 +34,7 @@ from ray.tune.integration.ray_train import TuneReportCallback
 from ray_jobs.runtime.stream import ClipSource, stream_batches
 from wm.config.errors import UserError
 from wm.config.experiment import ExperimentConfig
+from wm.config.platform import ResourcesConfig
 from wm.data.token_files import StoredTokens
 from wm.training_run import LOCK_WAIT_S, RunFolder, RunInputs
 from wm.types import Batch
@@ -128,16 +129,20 @@ class TrainPlan(TypedDict):
 def train_worker(loop_config: dict[str, Any]) -> None:
     """What each Ray Train worker runs."""
     plan = cast(TrainPlan, loop_config)
-    try:
+    with mistakes_reported(), suppress(Stopped):
         for number, job in enumerate(plan["jobs"]):
             reporter = TrainReporter(number, plan["judged"], plan["stop_file"])
             _train(job, reporter, inf if plan["shared"] else LOCK_WAIT_S)
-    except Stopped:
-        return
+
+
+@contextmanager
+def mistakes_reported() -> Iterator[None]:
+    """What a second try would not mend is reported instead of failing the worker."""
+    try:
+        yield
     except UserError as error:
         if ray.train.get_context().get_world_size() > 1:
             raise  # a report is a barrier, and the other ranks are not at one
-        # A person's mistake stays one on the second try: report it instead of failing the worker.
         ray.train.report({"failure": str(error)})
     except OSError as error:
         if error.errno != errno.ENOSPC or ray.train.get_context().get_world_size() > 1:
@@ -153,7 +158,7 @@ def _train(job: RunJob, reporter: TrainReporter, lock_wait_s: float) -> None:
     with folder.lock(lock_wait_s) if rank == 0 else nullcontext():
         if num_ranks > 1:
             ray.train.collective.barrier()  # nobody reads a checkpoint that another process is about to add to
-        _report_history(folder, reporter)
+        report_history(folder, reporter)
         if folder.result() is not None:
             return
         config = ExperimentConfig.model_validate_json(job["config_json"])
@@ -172,7 +177,7 @@ def _train(job: RunJob, reporter: TrainReporter, lock_wait_s: float) -> None:
             reporter,
             batches,
             is_main=rank == 0,
-            wrap=(lambda module: module) if num_ranks == 1 else _distributed,
+            wrap=(lambda module: module) if num_ranks == 1 else distributed,
             commit=job["commit"],
         )
         setup_s = time.monotonic() - began
@@ -187,14 +192,15 @@ def _stored(shapes: Sequence[StoredShape]) -> StoredTokens:
     return StoredTokens(*of[None], sizes)
 
 
-def _report_history(folder: RunFolder, reporter: TrainReporter) -> None:
+def report_history(folder: RunFolder, reporter: TrainReporter) -> None:
     """Say again what was validated before an interruption: what listens may have died with the driver."""
     for row in folder.history():
         if any(name.startswith("val/") for name in row["metrics"]):
             reporter.report(row["step"], {**row["metrics"], "train/epoch": row["epoch"]})
 
 
-def _distributed(module: Any) -> Any:
+def distributed(module: Any) -> Any:
+    """The module, its gradients averaged over the workers."""
     return ray.train.torch.prepare_model(
         module, move_to_device=False, parallel_strategy_kwargs={"find_unused_parameters": True}
     )
@@ -204,14 +210,25 @@ def fit(plan: TrainPlan) -> None:
     """Train the runs of a plan on workers of their own; returns when they end, raises TrainingFailedError when they died too often."""
     first = plan["jobs"][0]
     config = ExperimentConfig.model_validate_json(first["config_json"])
-    resources = config.resources
+    fit_workers(train_worker, dict(plan), config.resources, config.train.device, first["hash"], plan["scratch"])
+
+
+def fit_workers(
+    worker: Callable[[dict[str, Any]], None],
+    loop_config: dict[str, Any],
+    resources: ResourcesConfig,
+    device: str,
+    name: str,
+    scratch: str,
+) -> None:
+    """Run `worker` on Ray Train workers inside a Tune trial, which hears their reports. Raises as `fit`."""
     per_worker = {"CPU": resources.cpus_per_worker}
     if resources.gpus_per_worker:
         per_worker["GPU"] = resources.gpus_per_worker
     trainer = ray.train.torch.TorchTrainer(
-        train_worker,
-        train_loop_config=dict(plan),
-        torch_config=ray.train.torch.TorchConfig(backend="gloo" if config.train.device == "cpu" else None),
+        worker,
+        train_loop_config=loop_config,
+        torch_config=ray.train.torch.TorchConfig(backend="gloo" if device == "cpu" else None),
         scaling_config=ray.train.ScalingConfig(
             num_workers=resources.num_workers,
             use_gpu=resources.gpus_per_worker > 0,
@@ -219,8 +236,8 @@ def fit(plan: TrainPlan) -> None:
         ),
         run_config=ray.train.RunConfig(
             # A name of its own each time: what a run resumes from is its own folder, not Ray's snapshot.
-            name=f"{first['hash']}-{os.getpid()}-{int(time.time())}",
-            storage_path=plan["scratch"],
+            name=f"{name}-{os.getpid()}-{int(time.time())}",
+            storage_path=scratch,
             callbacks=[TuneReportCallback()],
             failure_config=ray.train.FailureConfig(max_failures=resources.max_failures),
         ),

@@ -72,6 +72,21 @@ def test_a_sweep() -> None:
     assert submission.job_id.startswith("wall_planning-horizon-")
 
 
+def test_an_encoder(tmp_path: Path) -> None:
+    submission = prepare("tiny", ["train.epochs=3", "storage.root=/there"], encoder=True)
+    assert submission.command == (
+        *("python", "-m", "ray_jobs.pretrain_encoder", "tiny", "train.epochs=3", "storage.root=/there"),
+    )
+    assert submission.home == Path("/there")
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("purpose: mine\nconfig: {data.sources: {a: {kind: lerobot, path: a}}}\n")
+    assert prepare(str(mine), encoder=True).files == {"submitted/spec/mine.yaml": mine}
+    with pytest.raises(UserError, match=r"train.epoch: no such setting"):
+        prepare("tiny", ["train.epoch=3"], encoder=True)
+    with pytest.raises(UserError, match=r"leave out --encoder or --space"):
+        prepare("tiny", space="horizon", encoder=True)
+
+
 def test_results_stay_where_they_are_told_to(spec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     unsaid = prepare(str(spec))
