@@ -45,6 +45,9 @@ def test_every_shipped_spec_resolves_and_its_recipes_can_be_made(name: str, tmp_
     spec, overrides = load_pretrain_spec(name)
     config = spec.resolve(overrides)
     assert spec.licence
+    assert PretrainConfig.model_validate_json(config.model_dump_json()) == config, "so it reaches the workers"
+    reads = config.as_experiment
+    assert type(reads).model_validate_json(reads.model_dump_json()).model_dump() == reads.model_dump()
     for recipe in spec.make.values():
         arguments = recipe.model_dump(exclude={"world", "size", "settings"})
         # Bad arguments are refused before anything is looked at.

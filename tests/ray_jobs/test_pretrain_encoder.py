@@ -43,7 +43,8 @@ def opened(home: Path, *overrides: str):
     [
         ("train.epoch=3", ("train.epoch", "train.epochs")),
         ("train.batch_size=4000", ("train.batch_size", "4000")),
-        ("resources.num_workers=8", ("CPUs", "resources.num_workers")),
+        ("resources.num_workers=8", ("train.batch_size (4)", "multiple", "resources.num_workers (8)")),
+        ("resources.cpus_per_worker=4000", ("CPUs", "resources.cpus_per_worker")),
         ("make.wall.world=wal", ("make.wall", "unknown world 'wal'", "wall")),
         ("make.wall.policy=wandr", ("make.wall", "unknown policy 'wandr'", "wander")),
         ("make.wall.shift=lite", ("make.wall", "lite", "light")),

@@ -87,6 +87,12 @@ class SelfDistillationConfig(Config):
     teacher_decay: ScalarSchedule = ConstantSchedule(start=0.99)
 
 
+class PicturesConfig(DataConfig):
+    """Data whose pictures are read: an encoder has no tokens to learn from."""
+
+    tokens: Literal["store", "online"] = "online"
+
+
 class PretrainLoopConfig(LoopConfig):
     """Length, batches and bookkeeping.
 
@@ -116,7 +122,7 @@ class PretrainConfig(Config):
         probes: how it is judged, on held-out episodes; with train.best_metric=null it is not.
     """
 
-    data: DataConfig = DataConfig(tokens="online")
+    data: PicturesConfig = PicturesConfig()
     encoder: TinyEncoderConfig = TinyEncoderConfig(pretrained="none")
     clip_frames: Annotated[int, Field(ge=2)] = 4
     views: ViewsConfig = ViewsConfig()
@@ -127,11 +133,6 @@ class PretrainConfig(Config):
     storage: StorageConfig = StorageConfig()
     resources: ResourcesConfig = ResourcesConfig()
     seed: NonNegativeInt = 0
-
-    @field_validator("data", mode="before")
-    @classmethod
-    def _reads_pictures_by_default(cls, given: Any) -> Any:
-        return {"tokens": "online", **cast(dict[str, Any], given)} if isinstance(given, dict) else given
 
     @field_validator("encoder", mode="before")
     @classmethod
