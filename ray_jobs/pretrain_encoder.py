@@ -148,7 +148,7 @@ def debug_pass(training: Pretraining) -> list[str]:
     except Exception as error:
         reason = (str(error).splitlines() or [""])[0]
         raise UserError(f"{training.title}: the debug pass failed: {type(error).__name__}: {reason}") from error
-    return [*inputs.dataset.notes, *notes]
+    return [*inputs.dataset.faulty_notes, *notes]  # labels are not learnt from
 
 
 def _run(training: Pretraining, log: RunLog, narrator: Narrator, command: str) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import shutil
 import socket
 from collections.abc import Callable, Mapping, Sequence
@@ -71,8 +72,14 @@ class _Watcher(tune.Callback, Generic[_W]):
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         run = self._runs[trial.config["index"]]
-        lines = [line for line in str(trial.get_error() or "").strip().splitlines() if line.strip()]
-        run.failure = run.failure or (lines[-1].strip()[:300] if lines else "its processes died")
+        run.failure = run.failure or _reason(str(trial.get_error() or ""))
+
+
+def _reason(trace: str) -> str:
+    """The exception's own line of a traceback; what follows it may be a hint without a reason."""
+    lines = [line.strip() for line in trace.splitlines() if line.strip()]
+    named = [line for line in lines if re.match(r"[\w.]+(Error|Exception)\b", line)]
+    return [*lines, *named][-1][:300] if lines else "its processes died"
 
 
 def train_all(runs: Sequence[Run], placement: Placement, recorder: Recorder, stage: Stage) -> None:

@@ -40,3 +40,22 @@ def test_only_the_last_validation_counts_in_the_report() -> None:
     assert collapse([{"metrics": {}}, {"warnings": {}}, collapsed, {"metrics": {}}]) == "gone"
     assert collapse([collapsed, {"warnings": {"learnt_nothing": "idle"}}]) == ""
     assert collapse([{"metrics": {}}]) == ""
+
+
+@pytest.mark.parametrize(
+    ("trace", "reason"),
+    [
+        ("Traceback:\n  File x\nValueError: nine is odd\n", "ValueError: nine is odd"),
+        (
+            "ray::f()\npydantic_core.ValidationError: 2 errors for X\ndata.groups\n  Input should be\n    For further information",
+            "pydantic_core.ValidationError: 2 errors for X",
+        ),
+        ("killed by the system", "killed by the system"),
+        ("", "its processes died"),
+    ],
+)
+def test_the_reason_of_a_failure_is_its_exceptions_line(trace: str, reason: str) -> None:
+    run: Any = SimpleNamespace(title="align, seed 0", total_steps=10, failure=None)
+    watcher = _Watcher([run], lambda run, given: None, Stage(Console(quiet=True), "train", "steps"))
+    watcher.on_trial_error(1, [], SimpleNamespace(config={"index": 0}, get_error=lambda: trace))
+    assert run.failure == reason

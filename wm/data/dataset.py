@@ -198,7 +198,12 @@ class Dataset:
     @property
     def notes(self) -> list[str]:
         """What a person should know before training on it: a line each."""
-        lines = list(self.labels.notes)
+        return [*self.labels.notes, *self.faulty_notes]
+
+    @property
+    def faulty_notes(self) -> list[str]:
+        """What was left out for being faulty: a line a source."""
+        lines = []
         for name, source in self.sources.items():
             reasons = [each.reason for each in self.faulty if each.source == name]
             if reasons:
