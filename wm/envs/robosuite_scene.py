@@ -123,7 +123,7 @@ class Scene:
         return Scene(self.task, self.env, model, xml)
 
 
-@functools.lru_cache(maxsize=16)
+@functools.lru_cache(maxsize=4)  # some 200 MB each
 def load_scene(kind: TaskKind, shift: str) -> Scene:
     """The task's scene, built at the first call (half a second) and shared afterwards."""
     task = TASKS[kind]
