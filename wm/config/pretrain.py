@@ -80,9 +80,9 @@ class SelfDistillationConfig(Config):
     identity_scale: PositiveFloat = 50.0
     identity_blur: NonNegativeFloat = 1.0
     teacher_temperature: ScalarSchedule = LinearSchedule(start=0.04, end=0.06, over=0.3)
-    image_weight: NonNegativeFloat = 0.2
+    image_weight: NonNegativeFloat = 0.05
     identity_weight: NonNegativeFloat = 1.0
-    patch_weight: NonNegativeFloat = 0.3
+    patch_weight: NonNegativeFloat = 0.1
     spread_weight: NonNegativeFloat = 0.0
     teacher_decay: ScalarSchedule = ConstantSchedule(start=0.99)
 
