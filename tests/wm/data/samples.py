@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
 from ray_jobs.make_data import make_wall
@@ -28,6 +29,10 @@ from wm.training.reporter import ListReporter, NullReporter
 from wm.training_run import RunInputs
 
 EPISODES, STEPS, SIZE = 12, 40, 28
+NEEDS_FFMPEG = pytest.mark.skipif(
+    shutil.which("ffmpeg") is None,
+    reason="lerobot's own reader of videos needs the system's FFmpeg: apt-get install ffmpeg",
+)
 ENCODER = TinyEncoderConfig(image_size=SIZE, hidden_size=16, depth=1, heads=2)
 
 

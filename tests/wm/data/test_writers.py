@@ -16,7 +16,7 @@ import torch
 
 from ray_jobs.runtime.episodes import WRITERS
 from tests.wm.data.layouts import close_pictures
-from tests.wm.data.samples import user_error
+from tests.wm.data.samples import NEEDS_FFMPEG, user_error
 from wm.build import build_world
 from wm.config.worlds import PushTWorldConfig
 from wm.data.writers.staged import StagedEpisodes
@@ -206,6 +206,7 @@ def test_robosuite(tmp_path: Path) -> None:
         np.testing.assert_array_equal(seen["object"], recorded[1].states[:, 16:])
 
 
+@NEEDS_FFMPEG
 @pytest.mark.slow
 def test_lerobot(tmp_path: Path) -> None:
     from wm.encoders import torchvision_shim

@@ -16,7 +16,7 @@ import pytest
 
 from tests.conftest import SHARED_DATA
 from tests.wm.data.damage import at, column, cut, info, remove
-from tests.wm.data.samples import encoder, user_error
+from tests.wm.data.samples import NEEDS_FFMPEG, encoder, user_error
 from tests.wm.data.sources.recorded import (
     LENGTHS,
     can_episodes,
@@ -249,6 +249,7 @@ def first_steps(episode: RecordedEpisode, length: int) -> RecordedEpisode:
     return replace(episode, views=views, **{name: getattr(episode, name)[:length] for name in arrays})
 
 
+@NEEDS_FFMPEG
 @pytest.mark.parametrize("lengths", [pytest.param((), marks=pytest.mark.slow), (5, 1, 3, 1)])
 def test_our_writers_data_set_is_read_as_lerobot_reads_it(tmp_path: Path, lengths: tuple[int, ...]) -> None:
     from wm.encoders import torchvision_shim
