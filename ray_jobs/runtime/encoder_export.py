@@ -154,6 +154,10 @@ def _yaml(config: PretrainConfig) -> str:
     """What decides the numbers, in lines."""
     tree = config.model_dump(mode="json", exclude={"storage", "tracking", "resources"})
     tree["resources"] = {"num_workers": config.resources.num_workers}
+    tree["data"]["sources"] = {  # a line each: there may be dozens
+        name: {"kind": source.kind, **source.model_dump(mode="json", exclude_defaults=True)}
+        for name, source in config.data.sources.items()
+    }
     return yaml.safe_dump(tree, sort_keys=False, default_flow_style=None, width=130)
 
 

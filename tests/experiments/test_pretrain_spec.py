@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from experiments.pretrain_spec import ENCODERS, PretrainSpec, load_pretrain_spec
 from ray_jobs.make_data import is_made
 from tests.wm.data.samples import user_error
 from wm.config.pretrain import PretrainConfig
 from wm.data.clip_index import split_episodes
+from wm.encoders.trained import SHIPPED
 
 GOOD: dict[str, Any] = {
     "purpose": "to be read",
@@ -117,3 +120,22 @@ def test_a_bad_spec_is_one_line(load: Load, changes: dict[str, Any], overrides: 
 
 def test_no_such_spec() -> None:
     assert user_error(lambda: load_pretrain_spec("tinny")) == "tinny: no such encoder spec. Did you mean 'tiny'?"
+
+
+def test_the_shipped_weights_are_of_the_shipped_spec() -> None:
+    """Whoever changes the spec trains anew; what is new in the config has a default since."""
+    card = (SHIPPED / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert "```sh\nwm pretrain-encoder tiny\n```" in card
+    said = yaml.safe_load(re.findall(r"```yaml\n(.*?)```", card, re.DOTALL)[0])
+    spec, overrides = load_pretrain_spec("tiny")
+    now = spec.resolve(overrides).model_dump(mode="json")
+
+    def compare(there: Any, here: Any, path: str) -> None:
+        if isinstance(there, dict):
+            for key, value in there.items():
+                assert key in here, f"{path}{key}"
+                compare(value, here[key], f"{path}{key}.")
+        else:
+            assert here == there, path
+
+    compare(said, now, "")

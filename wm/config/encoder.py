@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from wm.config.base import Config, NonNegativeInt, PositiveInt
 
-DEFAULT_PRETRAINED = "none"  # of the tiny encoder where nothing is said of weights, shape or seed
+DEFAULT_PRETRAINED = "shipped"  # of the tiny encoder where nothing is said of weights, shape or seed
 _RANDOM = {"patch_size": 14, "hidden_size": 64, "depth": 2, "heads": 4, "seed": 0}  # what draws random weights
 
 

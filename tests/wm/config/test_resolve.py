@@ -278,7 +278,10 @@ def test_a_misspelt_key_below_a_kind():
             "warmup (0.5) must be at most over",
         ),
         ({"train.ema_decay": 1.0}, "ema_decay must be below 1"),
-        ({"encoder": {"kind": "tiny", "image_size": 85}}, "image_size (85) must be a multiple of patch_size (14)"),
+        (
+            {"encoder": {"kind": "tiny", "pretrained": "none", "image_size": 85}},
+            "image_size (85) must be a multiple of patch_size (14)",
+        ),
     ],
 )
 def test_bad_input_gets_one_line(tree, words):

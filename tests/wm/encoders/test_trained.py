@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ def at(folder: Path, **more: Any) -> TinyEncoderConfig:
 
 def test_random_encoders_are_what_they_have_always_been() -> None:
     """Fingerprints name token stores and runs that exist."""
-    assert build_encoder(TinyEncoderConfig()).fingerprint == "25c4acc9ba81c0fa"
+    assert build_encoder(TinyEncoderConfig(pretrained="none")).fingerprint == "25c4acc9ba81c0fa"
     assert build_encoder(TinyEncoderConfig(**SHAPE)).fingerprint == "44c37843d8b29007"
     old = {"kind": "tiny", "image_size": 84, "patch_size": 14, "hidden_size": 64, "depth": 2, "heads": 4, "seed": 0}
     assert TinyEncoderConfig.model_validate_json(json.dumps(old)) == TinyEncoderConfig(pretrained="none")
@@ -95,8 +96,7 @@ def test_weights_of_another_kind_below_are_not_taken_for_ours() -> None:
     assert encoder.is_random
 
 
-def test_a_shape_of_ones_own_is_random_whatever_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wm.config.encoder.DEFAULT_PRETRAINED", "shipped")
+def test_a_shape_or_seed_of_ones_own_is_random() -> None:
     assert TinyEncoderConfig.model_validate({"hidden_size": 32}).pretrained == "none"
     assert TinyEncoderConfig.model_validate({"seed": 3}).pretrained == "none"
     assert TinyEncoderConfig.model_validate({"image_size": 56}).pretrained == "shipped"
@@ -112,6 +112,21 @@ def test_weights_that_are_not_shipped_are_one_line(monkeypatch: pytest.MonkeyPat
 def test_shipped_weights_are_those_of_their_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trained, "SHIPPED", folder)
     assert build_encoder(TinyEncoderConfig(pretrained="shipped")).fingerprint == build_encoder(at(folder)).fingerprint
+
+
+def test_what_is_shipped_is_whole_and_small() -> None:
+    about = trained.about_trained(trained.SHIPPED)
+    encoder = build_encoder(TinyEncoderConfig())
+    assert (encoder.grid, encoder.dim) == ((6, 6), 128)
+    assert encoder.fingerprint == build_encoder(TinyEncoderConfig(pretrained="shipped")).fingerprint
+    assert {"wall", "pusht", "point_maze", "rope", "granular", "lift", "can", "stack"} == set(about["sources"].values())
+    assert about["licence"] == "MIT"
+    card = (trained.SHIPPED / "MODEL_CARD.md").read_text(encoding="utf-8")
+    for words in (about["hash"], about["commit"], about["data_fingerprint"], f"step {about['step']}"):
+        assert words in card, words
+    for picture in re.findall(r"!\[.*?\]\((.*?)\)", card):
+        assert (trained.SHIPPED / picture).is_file(), picture
+    assert sum(file.stat().st_size for file in trained.SHIPPED.iterdir()) < 12e6
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
