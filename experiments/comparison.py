@@ -268,7 +268,11 @@ def _notes(record: ExperimentRecord, rows: list[Row], failures: list[RunRecord],
         control = next((other for other in rows if other.is_control and other.case == row.case), None)
         success, chance = row.estimates.get(record.metric), control and control.estimates.get(record.metric)
         if success and success.interval and chance and success.interval.low <= chance.value:
-            notes.append(f"{where} cannot be told from {CONTROL}: its interval includes the control's rate.")
+            below = success.interval.high < chance.value
+            said = "does worse than" if below else "cannot be told from"
+            notes.append(
+                f"{where} {said} {CONTROL}: its interval {'is below' if below else 'includes'} the control's rate."
+            )
     for case in record.cases:
         runs = [run for run in record.runs if run.case == case and run.is_complete]
         sizes = {len(run.successes[record.metric]) for run in runs if run.successes.get(record.metric)}

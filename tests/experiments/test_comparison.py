@@ -88,6 +88,22 @@ def test_the_control_has_its_own_row():
     assert row.estimates[METRIC].interval == wilson(1, 10)
 
 
+@pytest.mark.parametrize(
+    ("solved", "chance", "words"),
+    [
+        (1, 1, "cannot be told from random actions: its interval includes the control's rate"),
+        (1, 9, "does worse than random actions: its interval is below the control's rate"),
+        (9, 1, None),
+    ],
+)
+def test_what_random_actions_would_do_as_well_is_said(solved: int, chance: int, words: str | None) -> None:
+    record = make_record()
+    run = make_run("align", 0, [1] * solved + [0] * (10 - solved))
+    controls = {"wall": {METRIC: [1] * chance + [0] * (10 - chance)}}
+    notes = compare(replace(record, runs=[run], compare=[], controls=controls)).notes
+    assert [note for note in notes if CONTROL in note] == ([f"align (wall) {words}."] if words else [])
+
+
 def test_failed_runs_are_listed_and_count_nowhere():
     table = compare(make_record())
     assert [run.run_id for run in table.failures] == ["x"]
