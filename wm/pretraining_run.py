@@ -34,7 +34,7 @@ class PretrainInputs:
         self.dataset = self.clips.dataset
         self.total_steps = self.clips.total_steps
         self.hash = pretrain_hash(config, self.dataset.fingerprint)
-        self.folder = RunFolder(root / "encoders" / self.hash)
+        self.folder = encoder_folder(root, self.hash)
 
     def local_batches(self, start: int) -> Iterator[Batch]:
         """Whole global batches read in this process."""
@@ -82,6 +82,11 @@ class PretrainInputs:
             wrap=wrap,
             is_main=is_main,
         )
+
+
+def encoder_folder(root: Path, hash: str) -> RunFolder:
+    """Where the training of this hash lies."""
+    return RunFolder(root / "encoders" / hash)
 
 
 def build_distillation(config: PretrainConfig) -> SelfDistillation:

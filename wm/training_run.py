@@ -147,9 +147,7 @@ class RunClips:
             draws = [draw(self.config.data.augment, self.config.seed, *place) for place in places]
             changed = map(augmented, arrays["visual"], draws)
             arrays["visual"] = np.stack(list(changed))
-        steps = (
-            stop - start
-        )  # no -1 below: without any labels actions have no columns, and then nothing can be inferred
+        steps = stop - start  # no -1 below: without labels actions have no columns, and nothing can be inferred
         return {key: values.reshape(steps, len(values) // steps, *values.shape[1:]) for key, values in arrays.items()}
 
     def step_bytes(self, step: int, rank: int = 0, num_ranks: int = 1) -> int:

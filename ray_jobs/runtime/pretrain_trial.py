@@ -17,8 +17,7 @@ from ray_jobs.runtime.stream import ClipSource, stream_batches
 from ray_jobs.runtime.trial import TrainReporter, distributed, fit_workers, mistakes_reported, report_history
 from wm.config.errors import UserError
 from wm.config.pretrain import PretrainConfig
-from wm.pretraining_run import PretrainInputs
-from wm.training_run import RunFolder
+from wm.pretraining_run import PretrainInputs, encoder_folder
 from wm.types import Batch
 
 
@@ -31,14 +30,9 @@ class PretrainJob(TypedDict):
     commit: str
 
 
-def folder_of(root: str | Path, hash: str) -> RunFolder:
-    """Where an encoder's training lies."""
-    return RunFolder(Path(root) / "encoders" / hash)
-
-
 def pretrain_trial(job: PretrainJob, scratch: str) -> None:
     """The Tune trainable: train unless that is done."""
-    folder = folder_of(job["root"], job["hash"])
+    folder = encoder_folder(Path(job["root"]), job["hash"])
     if folder.result() is None:
         config = PretrainConfig.model_validate_json(job["config_json"])
         fit_workers(pretrain_worker, dict(job), config.resources, config.train.device, job["hash"], scratch)
@@ -56,7 +50,7 @@ def _train(job: PretrainJob) -> None:
     began = time.monotonic()
     context = ray.train.get_context()
     rank, num_ranks = context.get_world_rank(), context.get_world_size()
-    folder, reporter = folder_of(job["root"], job["hash"]), TrainReporter()
+    folder, reporter = encoder_folder(Path(job["root"]), job["hash"]), TrainReporter()
     with folder.lock() if rank == 0 else nullcontext():
         if num_ranks > 1:
             ray.train.collective.barrier()  # nobody reads a checkpoint that another process is about to add to

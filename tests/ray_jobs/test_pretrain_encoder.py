@@ -102,7 +102,7 @@ def test_the_debug_pass_says_what_is_left_out(home: Path) -> None:
 
 
 def test_what_was_typed_leaves_out_where_it_lies() -> None:
-    given = ["train.epochs=3", "storage.root=/home/me", "tracking.uri=http://me:secret@there", "seed=1"]
+    given = ["train.epochs=3", "storage.root=/elsewhere", "tracking.uri=http://me:secret@there", "seed=1"]
     assert typed("tiny", given) == "wm pretrain-encoder tiny train.epochs=3 seed=1"
 
 

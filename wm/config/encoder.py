@@ -42,9 +42,8 @@ class TinyEncoderConfig(_Encoder):
     """
 
     kind: Literal["tiny"] = "tiny"
-    pretrained: Annotated[str, Field(min_length=1)] = (
-        DEFAULT_PRETRAINED  # `weights` of other kinds names what this one cannot read
-    )
+    # not `weights`: a change of kind keeps shared keys, and those of other kinds name what this one cannot read
+    pretrained: Annotated[str, Field(min_length=1)] = DEFAULT_PRETRAINED
     image_size: PositiveInt | None = None
     patch_size: PositiveInt | None = None
     hidden_size: PositiveInt | None = None
