@@ -69,6 +69,7 @@ class SelfDistillationConfig(Config):
         identity_blur: frames of a clip within which another counts as the same by exp(-distance / blur): frames that are near in
             time come to lie near in latent. 0: each frame for itself.
         patch_weight: of the loss on hidden patches.
+        motion_weight: of restoring, linearly from each patch's token, what moves there.
         spread_weight: of the loss that spreads image features.
         teacher_decay: of the teacher's moving average, by training progress.
     """
@@ -83,6 +84,7 @@ class SelfDistillationConfig(Config):
     image_weight: NonNegativeFloat = 0.05
     identity_weight: NonNegativeFloat = 1.0
     patch_weight: NonNegativeFloat = 0.1
+    motion_weight: NonNegativeFloat = 1.0
     spread_weight: NonNegativeFloat = 0.0
     teacher_decay: ScalarSchedule = ConstantSchedule(start=0.99)
 

@@ -6,7 +6,7 @@ N rows, K prototypes. Targets carry no gradient.
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from wm.losses.ranks import ALONE, Alone
@@ -64,6 +64,34 @@ def identification_loss(
     own, others = said.float(), taught.float()
     squares = own.square().mean(dim=1)[:, None] + others.square().mean(dim=1) - 2 * own @ others.T / own.shape[1]
     return -(targets * torch.log_softmax(-scale * squares, dim=-1)).sum(dim=-1)
+
+
+STILL = 1e-4  # mean square below which nothing moves: one level of 8 bits is 8e-3 of [-1, 1], squared 6e-5
+
+
+def motion_loss(
+    said: Float[Tensor, "B T P E"], pictures: Float[Tensor, "B T P E"], seen: Bool[Tensor, "B T P"]
+) -> Float[Tensor, "B"]:
+    """What is missed of each clip's motion: |ds - dx|^2 / |dx|^2, where d takes off each patch's mean over its frames.
+
+    0: all of it is restored; 1: nothing is. Each clip by its own motion, so that an agent of a few pixels counts as much as an
+    arm. Patches of frames in which they are not `seen` count for nothing.
+
+    Args:
+        pictures: each patch's pixels, in [-1, 1].
+
+    Source: SimMIM (Xie et al. 2022), section 3, a linear layer's regression of raw pixels, here of what changes in a clip.
+    """
+    counted = seen.float().unsqueeze(-1)
+    frames = counted.sum(dim=1, keepdim=True).clamp_min(1)
+
+    def moving(values: Tensor) -> Tensor:
+        return (values - (values * counted).sum(dim=1, keepdim=True) / frames) * counted
+
+    moved = moving(pictures.float())
+    missed = moving(said.float()) - moved
+    entries = counted.sum(dim=(1, 2, 3)).clamp_min(1) * pictures.shape[-1]
+    return missed.square().sum(dim=(1, 2, 3)) / entries / (moved.square().sum(dim=(1, 2, 3)) / entries).clamp_min(STILL)
 
 
 def spread_loss(features: Float[Tensor, "N D"]) -> Float[Tensor, ""]:

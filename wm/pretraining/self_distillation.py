@@ -7,6 +7,7 @@ import math
 from typing import Any, NamedTuple
 
 import torch
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
@@ -17,6 +18,7 @@ from wm.losses.distillation import (
     balanced_targets,
     distillation_loss,
     identification_loss,
+    motion_loss,
     near_in_time,
     spread_loss,
 )
@@ -60,10 +62,11 @@ class SelfDistillation(Trainable):
         identity = CE of naming a frame's other view among all frames by the distance of their patch tokens; frames near it
                    in time count in part
         patch    = CE(p(a)_i, s(a)_i) over the hidden patches i of both views; p balanced over them
+        motion   = share of what moves in a clip that a linear layer of the student's seen patch tokens does not restore
         spread   = KoLeo of the student's image features
 
     Source: DINO (Caron et al. 2021), iBOT (Zhou et al. 2022), DINOv2 (Oquab et al. 2023).
-    Differences: docs/encoder.md lists them; the loss `identity` and one draw of a view for a clip are additions.
+    Differences: docs/encoder.md lists them; the losses `identity` and `motion` and one draw of a view for a clip are additions.
     """
 
     def __init__(self, network: Any, config: SelfDistillationConfig, views: Views) -> None:
@@ -73,6 +76,8 @@ class SelfDistillation(Trainable):
         self.log_scale = nn.Parameter(torch.tensor(math.log(config.identity_scale)))
         self.student = _Branch(network, config)
         self.teacher = copy.deepcopy(self.student).requires_grad_(False)
+        self._patch_size: int = network.config.patch_size
+        self.motion_head = nn.Linear(network.config.hidden_size, 3 * self._patch_size**2)
 
     @property
     def hot_part(self) -> nn.Module:
@@ -93,13 +98,14 @@ class SelfDistillation(Trainable):
             seen = torch.cat([found.patches[where] for found, where in zip(taught, hidden, strict=True)])
             patch_targets = balanced_targets(self.teacher.patch_head(seen), temperature)  # ranks hide unlike numbers
         learnt = [self.student.features(view, hide=True) for view in views]
-        image, identity = [], []
+        image, identity, motion = [], [], []
         near = near_in_time(len(frames), time, config.identity_blur).to(frames.device)
-        for found, target, (rows, first) in zip(learnt, reversed(targets), reversed(named), strict=True):
+        for found, view, target, (rows, first) in zip(learnt, views, reversed(targets), reversed(named), strict=True):
             said = self.student.image_head(found.image)
             image.append(distillation_loss(said, target, config.student_temperature))
             names = functional.pad(near, (first, len(rows) - first - len(near)))
             identity.append(identification_loss(found.patches.flatten(1), rows, names, self.log_scale.exp()))
+            motion.append(self._motion(found, view))
         guessed = torch.cat([found.patches[where] for found, where in zip(learnt, hidden, strict=True)])
         patch = distillation_loss(self.student.patch_head(guessed), patch_targets, config.student_temperature)
         weights = batch.weights.repeat_interleave(time)
@@ -108,10 +114,17 @@ class SelfDistillation(Trainable):
             "image": weighted_mean(torch.cat(image), weights.repeat(2), ranks),
             "identity": weighted_mean(torch.cat(identity), weights.repeat(2), ranks),
             "patch": weighted_mean(patch, hidden_weights, ranks),
+            "motion": weighted_mean(torch.cat(motion), batch.weights.repeat(2), ranks),
             "spread": torch.stack([spread_loss(found.image) for found in learnt]).mean(),
         }
         weighted = {name: getattr(config, f"{name}_weight") * value for name, value in parts.items()}
         return LossTerms(weighted, {name: value.detach() for name, value in parts.items()})
+
+    def _motion(self, found: Features, view: View) -> Float[Tensor, "B"]:
+        size, time = self._patch_size, view.plain.shape[1]
+        pixels = rearrange(view.plain, "b t c (h p) (w q) -> b t (h w) (c p q)", p=size, q=size)
+        said = self.motion_head(found.patches).unflatten(0, (-1, time))
+        return motion_loss(said, pixels, ~view.hidden)
 
     @torch.no_grad()
     def after_step(self, progress: float) -> None:

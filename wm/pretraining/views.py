@@ -23,10 +23,12 @@ class View(NamedTuple):
 
     Args:
         pictures: in [-1, 1].
+        plain: the same before colours were changed.
         hidden: which patches the student does not see.
     """
 
     pictures: Float[Tensor, "B T 3 S S"]
+    plain: Float[Tensor, "B T 3 S S"]
     hidden: Bool[Tensor, "B T P"]
 
 
@@ -50,7 +52,8 @@ class Views:
 
     def _view(self, pictures: Tensor) -> View:
         clips, time = pictures.shape[:2]
-        return View((self._coloured(pictures) - _MEAN) / _STD, self._hidden(clips, time).to(pictures.device))
+        coloured, plain = ((of - _MEAN) / _STD for of in (self._coloured(pictures), pictures))
+        return View(coloured, plain, self._hidden(clips, time).to(pictures.device))
 
     def _coloured(self, pictures: Tensor) -> Tensor:
         """Brightness, contrast, saturation, a mix of the channels and a tint, each the same for a clip."""

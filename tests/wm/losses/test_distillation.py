@@ -7,7 +7,14 @@ import math
 import pytest
 import torch
 
-from wm.losses.distillation import balanced_targets, distillation_loss, identification_loss, near_in_time, spread_loss
+from wm.losses.distillation import (
+    balanced_targets,
+    distillation_loss,
+    identification_loss,
+    motion_loss,
+    near_in_time,
+    spread_loss,
+)
 
 LOGITS = torch.randn(12, 4, generator=torch.Generator().manual_seed(0))
 
@@ -116,6 +123,41 @@ def test_spread_pushes_neighbours_apart() -> None:
     assert rows.grad is not None
     assert rows.grad[0, 1] > 0  # downhill takes the first row away from the second
     assert rows.grad[1, 1] < 0
+
+
+SEEN = torch.ones(1, 2, 1, dtype=torch.bool)
+
+
+def test_missed_motion_by_hand() -> None:
+    """One pixel goes from 1 to 3: it moves by -1 and 1. Saying 0 and 1 moves by -.5 and .5: a quarter of the square is missed."""
+    pictures = torch.tensor([1.0, 3.0]).view(1, 2, 1, 1)
+    for said, missed in (((1.0, 3.0), 0), ((7.0, 9.0), 0), ((5.0, 5.0), 1), ((0.0, 1.0), 0.25), ((1.0, -1.0), 4)):
+        found = motion_loss(torch.tensor(said).view(1, 2, 1, 1), pictures, SEEN)
+        torch.testing.assert_close(found, torch.tensor([float(missed)]))
+
+
+def test_small_motion_counts_as_large_motion() -> None:
+    generator = torch.Generator().manual_seed(0)
+    pictures, said = torch.randn(2, 1, 4, 3, 5, generator=generator)
+    seen = torch.ones(1, 4, 3, dtype=torch.bool)
+    torch.testing.assert_close(motion_loss(0.1 * said, 0.1 * pictures, seen), motion_loss(said, pictures, seen))
+
+
+def test_where_nothing_moves_the_loss_stays_finite() -> None:
+    still = torch.full((1, 2, 1, 3), 0.5)
+    assert float(motion_loss(torch.zeros(1, 2, 1, 3), still, SEEN)) == 0
+    assert float(
+        motion_loss(torch.tensor([0.0, 0.02]).view(1, 2, 1, 1).expand(1, 2, 1, 3), still, SEEN)
+    ) == pytest.approx(1)
+    assert float(motion_loss(torch.zeros(1, 2, 1, 3), still, ~SEEN)) == 0
+
+
+def test_hidden_patches_are_out_of_the_motion() -> None:
+    pictures, said = torch.randn(2, 1, 3, 2, 5, generator=torch.Generator().manual_seed(1))
+    seen = torch.tensor([[[1, 1], [1, 0], [1, 1]]], dtype=torch.bool)
+    expected = motion_loss(said, pictures, seen)
+    pictures[0, 1, 1], said[0, 1, 1] = 9.0, -9.0
+    torch.testing.assert_close(motion_loss(said, pictures, seen), expected)
 
 
 def test_targets_carry_no_gradient() -> None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tests.wm.pretraining.samples import config
-from wm.pretraining.self_distillation import SelfDistillation
+from wm.pretraining.self_distillation import Features, SelfDistillation
 from wm.pretraining_run import build_distillation, teacher_encoder, teacher_weights
 from wm.types import Batch, Observation
 
@@ -110,7 +110,13 @@ def test_frames_of_a_clip_that_stands_still_cannot_be_named_apart(model: SelfDis
 
 
 def test_weights_of_the_parts_are_those_of_the_config() -> None:
-    of = {"image_weight": 2.0, "identity_weight": 0.0, "patch_weight": 0.5, "spread_weight": 3.0}
+    of = {
+        "image_weight": 2.0,
+        "identity_weight": 0.0,
+        "patch_weight": 0.5,
+        "motion_weight": 1.5,
+        "spread_weight": 3.0,
+    }
     model = build_distillation(config(**{f"distillation__{name}": value for name, value in of.items()}))
     terms = losses(model, batch())
     for name, value in terms.parts.items():
@@ -125,10 +131,28 @@ def test_a_clip_of_weight_nothing_counts_for_nothing(model: SelfDistillation) ->
         losses(model, replace(whole, weights=torch.tensor(weights))).parts
         for weights in ([1.0, 1.0], [1.0, 0.0], [0.0, 1.0])
     ]
-    for name in ("image", "identity"):
+    for name in ("image", "identity", "motion"):
         both, first, second = (each[name] for each in found)
         torch.testing.assert_close(both, (first + second) / 2)
         assert not torch.allclose(first, second)
+
+
+def test_motion_is_restored_patch_by_patch_as_it_was_before_colours_changed(model: SelfDistillation) -> None:
+    """A layer that is given each patch's own pixels restores them all; colours of the view do not count."""
+    torch.manual_seed(0)
+    view = model._views.pair(batch().obs.visual)[0]
+    size = 14
+    blocks = [
+        view.plain.flatten(0, 1)[:, :, row : row + size, column : column + size].flatten(1)
+        for row in (0, size)
+        for column in (0, size)
+    ]
+    tokens = torch.stack(blocks, dim=1)
+    model.motion_head = torch.nn.Identity()
+    found = Features(torch.zeros(9, 1), tokens)
+    torch.testing.assert_close(model._motion(found, view), torch.zeros(3))
+    torch.testing.assert_close(model._motion(found, view._replace(pictures=-view.pictures)), torch.zeros(3))
+    assert (model._motion(found, view._replace(plain=view.plain.flip(1))) > 0.5).all()
 
 
 def test_the_teacher_as_an_encoder_is_a_copy_of_its_own(model: SelfDistillation) -> None:
