@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wm.types import ClipRef, Observation, Plan
+from wm.types import ClipRef, Observation, Plan, WarmStart
 
 
 @runtime_checkable
@@ -169,7 +169,7 @@ class Dynamics(Protocol):
         ...
 
     def rollout(self, latent: Tensor, actions: Tensor) -> Tensor:
-        """Context latent (1 or N, T, ...) and normalised actions (N, H, A F) -> latents (N, H, ...) of the H frames that follow."""
+        """Context latents (1 or N, T, ...) and normalised actions (N, H, A F) -> latents (N, H, ...) of the H frames that follow."""
         ...
 
 
@@ -178,7 +178,7 @@ class Objective(Protocol):
     """Cost of imagined latents against a goal latent."""
 
     def __call__(self, latents: Tensor, goal: Tensor) -> Tensor:
-        """latents (N, H, ...), goal (1, 1, ...) -> cost (N,), lower is better."""
+        """latents (N, H, ...), goal (1 or N, 1, ...) -> cost (N,), lower is better."""
         ...
 
 
@@ -194,14 +194,14 @@ class Planner(Protocol):
         objective: Objective,
         context: Tensor,
         goal: Tensor,
-        start: Tensor | None,
-        generator: torch.Generator,
+        start: WarmStart | None,
+        generators: Sequence[torch.Generator],
     ) -> Plan:
-        """Plan from a context latent (1, T, ...) to a goal latent (1, 1, ...).
+        """Plan for B problems at once, from context latents (B, T, ...) to goal latents (B, 1, ...).
 
         Args:
-            start: normalised actions (h <= horizon, A F) that warm-start the search, or None.
-            generator: the only source of randomness.
+            start: what is left of earlier plans, or None.
+            generators: one a problem, its only source of randomness: a problem draws the same numbers in any company.
         """
         ...
 

@@ -228,17 +228,40 @@ class Problem:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a planner returns.
+    """What a planner returns for B problems.
 
     Args:
-        actions: normalised model actions (H, A F).
-        cost: objective of `actions`, lower is better.
-        trace: per iteration, the numbers worth a curve (`cost`, `best_cost`, `std`).
+        actions: normalised model actions (B, H, A F).
+        cost: objective of `actions`, (B,), lower is better; NaN where the model was not asked.
+        trace: the numbers worth a curve (`cost`, `best_cost`, `std`), each (B, iterations).
+        candidates: other good plans, (B, K, H, A F), for the next search, or None.
     """
 
     actions: Tensor
-    cost: float
-    trace: Mapping[str, list[float]] = field(default_factory=dict[str, list[float]])
+    cost: Tensor
+    trace: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
+    candidates: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class WarmStart:
+    """What is left of earlier plans.
+
+    Args:
+        actions: normalised (B, h, A F), h at most the horizon: the guess.
+        candidates: other good plans (B, K, h, A F), or None.
+    """
+
+    actions: Tensor
+    candidates: Tensor | None = None
+
+    @staticmethod
+    def after(plan: Plan, steps: int) -> WarmStart | None:
+        """What remains of a plan when its first model steps are executed; None when nothing does."""
+        if plan.actions.shape[1] <= steps:
+            return None
+        candidates = None if plan.candidates is None else plan.candidates[:, :, steps:]
+        return WarmStart(plan.actions[:, steps:], candidates)
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, TypeVar
 
 from pydantic import Field, model_validator
 
-from wm.config.base import Config, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from wm.config.base import Config, Fraction, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from wm.config.worlds import WallWorldConfig, WorldConfig
+
+_Elites = TypeVar("_Elites", "CemConfig", "IcemConfig")
+
+
+def _with_elites(config: _Elites) -> _Elites:
+    if config.num_elites > config.num_samples:
+        raise ValueError(f"num_elites ({config.num_elites}) must be at most num_samples ({config.num_samples})")
+    if config.num_elites < 2:
+        raise ValueError("num_elites must be at least 2: one elite has no standard deviation")
+    return config
 
 
 class CemConfig(Config):
@@ -22,11 +32,7 @@ class CemConfig(Config):
 
     @model_validator(mode="after")
     def _elites_fit(self) -> Self:
-        if self.num_elites > self.num_samples:
-            raise ValueError(f"num_elites ({self.num_elites}) must be at most num_samples ({self.num_samples})")
-        if self.num_elites < 2:
-            raise ValueError("num_elites must be at least 2: one elite has no standard deviation")
-        return self
+        return _with_elites(self)
 
 
 class MppiConfig(Config):
@@ -40,10 +46,43 @@ class MppiConfig(Config):
     temperature: PositiveFloat = 0.1
 
 
+class IcemConfig(Config):
+    """CEM with coloured noise, a memory of elites and momentum.
+
+    Args:
+        noise_beta: colour of the noise along env steps: power ~ 1 / frequency^beta; 0 is white, 2 a random walk.
+        decay: samples shrink by this factor each iteration, to no fewer than twice the elites.
+        keep: share of an iteration's elites that are candidates again in the next, and of the last ones' at the next replanning.
+        momentum: of mean and std.
+    """
+
+    kind: Literal["icem"] = "icem"
+    horizon: PositiveInt = 5
+    num_samples: PositiveInt = 300
+    num_elites: PositiveInt = 30
+    num_iterations: PositiveInt = 10
+    init_std: PositiveFloat = 1.0
+    noise_beta: NonNegativeFloat = 2.0
+    decay: Annotated[float, Field(ge=1)] = 1.25
+    keep: Fraction = 0.3
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.1
+
+    @model_validator(mode="after")
+    def _elites_fit(self) -> Self:
+        return _with_elites(self)
+
+
 class GradientConfig(Config):
-    """Gradient descent on the actions, through the world model. Defaults of DINO-WM."""
+    """Gradient descent on the actions, through the world model. Defaults of DINO-WM.
+
+    Args:
+        optimizer: plain descent, or Adam (Kingma and Ba 2015), whose lr is a step in normalised units: try 0.05.
+        start: where steps that no earlier plan knows begin: N(0, 1), or the action that does nothing.
+    """
 
     kind: Literal["gradient"] = "gradient"
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    start: Literal["randn", "zero"] = "randn"
     horizon: PositiveInt = 5
     num_iterations: PositiveInt = 1000
     lr: PositiveFloat = 1.0
@@ -57,7 +96,9 @@ class RandomConfig(Config):
     horizon: PositiveInt = 5
 
 
-PlannerConfig = Annotated[CemConfig | MppiConfig | GradientConfig | RandomConfig, Field(discriminator="kind")]
+PlannerConfig = Annotated[
+    CemConfig | IcemConfig | MppiConfig | GradientConfig | RandomConfig, Field(discriminator="kind")
+]
 
 
 class ObjectiveConfig(Config):

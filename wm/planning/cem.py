@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from wm.config.plan import CemConfig
+from wm.planning.bounds import ActionBounds
 from wm.planning.noise import NoiseSource, standard_normal
 from wm.planning.sampling import SamplingPlanner
 
@@ -22,8 +23,9 @@ class CemPlanner(SamplingPlanner):
         action_dim: int,
         chunk_size: int | None = None,
         noise: NoiseSource = standard_normal,
+        bounds: ActionBounds | None = None,
     ) -> None:
-        super().__init__(config, action_dim, chunk_size, noise)
+        super().__init__(config, action_dim, chunk_size, noise, bounds)
         self._num_elites = config.num_elites
 
     def refit(self, candidates: Tensor, cost: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:

@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from wm.contracts import Dynamics, Objective, Planner
-from wm.types import Observation, Plan
+from wm.types import Observation, Plan, WarmStart
 
 Execute = Callable[[Tensor], Observation]
-"""Carries out normalised actions (k, A F) in the world and returns what is then seen, (1, T, ...): never success."""
+"""Carries out normalised actions (B, k, A F) in the worlds and returns what is then seen, (B, T, ...): never success."""
 
 
 @dataclass(frozen=True)
 class MpcIteration:
-    """One round of planning and execution.
+    """One round of planning and execution, of B problems.
 
     Args:
-        plan: the whole plan.
-        executed: its first k actions (k, A F), those carried out.
-        plan_s: seconds the planner took, without encoding and execution.
+        plan: the whole plans.
+        executed: their first k actions (B, k, A F), those carried out.
+        plan_s: seconds the planner took for all B, without encoding and execution.
     """
 
     plan: Plan
@@ -33,14 +33,14 @@ class MpcIteration:
 
 @dataclass(frozen=True)
 class MpcResult:
-    """Every round of one episode, in order."""
+    """Every round, in order."""
 
     iterations: list[MpcIteration]
 
     @property
     def actions(self) -> Tensor:
-        """All executed actions (sum of k, A F)."""
-        return torch.cat([iteration.executed for iteration in self.iterations])
+        """All executed actions (B, sum of k, A F)."""
+        return torch.cat([iteration.executed for iteration in self.iterations], dim=1)
 
 
 class Mpc:
@@ -78,28 +78,30 @@ class Mpc:
             raise ValueError(f"max_iterations must be at least 1, got {max_iterations}")
 
     def iterations(
-        self, observation: Observation, goal: Tensor, generator: torch.Generator, execute: Execute
+        self, observation: Observation, goal: Tensor, generators: Sequence[torch.Generator], execute: Execute
     ) -> Iterator[MpcIteration]:
         """Yield after each execution; nothing more is planned or executed once the consumer stops.
 
         Args:
-            observation: what is seen at the start, (1, T, ...).
-            goal: latent (1, 1, ...).
-            generator: the only source of randomness, used on from round to round.
-            execute: steps the world.
+            observation: what is seen at the start, (B, T, ...).
+            goal: latent (B, 1, ...).
+            generators: one a problem, its only source of randomness, used on from round to round.
+            execute: steps the worlds.
         """
-        start: Tensor | None = None
+        start: WarmStart | None = None
         for _ in range(self.max_iterations):
             with torch.no_grad():
                 context = self.dynamics.encode(observation)
             began_s = time.perf_counter()
-            plan = self.planner.plan(self.dynamics, self.objective, context, goal, start, generator)
+            plan = self.planner.plan(self.dynamics, self.objective, context, goal, start, generators)
             plan_s = time.perf_counter() - began_s
-            executed, rest = plan.actions.tensor_split([self.execute_steps])
+            executed = plan.actions[:, : self.execute_steps]
             observation = execute(executed)
-            start = rest if len(rest) else None
+            start = WarmStart.after(plan, self.execute_steps)
             yield MpcIteration(plan, executed, plan_s)
 
-    def run(self, observation: Observation, goal: Tensor, generator: torch.Generator, execute: Execute) -> MpcResult:
+    def run(
+        self, observation: Observation, goal: Tensor, generators: Sequence[torch.Generator], execute: Execute
+    ) -> MpcResult:
         """All `max_iterations` rounds; the arguments are those of `iterations`."""
-        return MpcResult(list(self.iterations(observation, goal, generator, execute)))
+        return MpcResult(list(self.iterations(observation, goal, generators, execute)))

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from wm.config.plan import MppiConfig
+from wm.planning.bounds import ActionBounds
 from wm.planning.noise import NoiseSource, standard_normal
 from wm.planning.sampling import SamplingPlanner
 
@@ -28,8 +29,9 @@ class MppiPlanner(SamplingPlanner):
         action_dim: int,
         chunk_size: int | None = None,
         noise: NoiseSource = standard_normal,
+        bounds: ActionBounds | None = None,
     ) -> None:
-        super().__init__(config, action_dim, chunk_size, noise)
+        super().__init__(config, action_dim, chunk_size, noise, bounds)
         self._temperature = config.temperature
 
     def refit(self, candidates: Tensor, cost: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:

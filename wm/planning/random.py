@@ -3,30 +3,40 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from wm.config.plan import RandomConfig
 from wm.contracts import Dynamics, Objective
-from wm.planning.noise import NoiseSource, standard_normal
-from wm.planning.warm_start import warm_start
-from wm.types import Plan
+from wm.planning.bounds import ActionBounds
+from wm.planning.noise import NoiseSource, draw_noise, standard_normal
+from wm.planning.warm_start import known_actions
+from wm.types import Plan, WarmStart
 
 
 class RandomPlanner:
-    """Actions from N(0, 1) in normalised units. The model is never asked, so the cost is unknown: NaN.
+    """Actions from N(0, 1) in normalised units, truncated within bounds. The model is never asked: the cost is NaN.
 
     Args:
         config: horizon.
         action_dim: A F, one model action.
         noise: where the actions come from.
+        bounds: of normalised actions, or None.
     """
 
-    def __init__(self, config: RandomConfig, action_dim: int, noise: NoiseSource = standard_normal) -> None:
+    def __init__(
+        self,
+        config: RandomConfig,
+        action_dim: int,
+        noise: NoiseSource = standard_normal,
+        bounds: ActionBounds | None = None,
+    ) -> None:
         self.horizon = config.horizon
         self.action_dim = action_dim
         self.noise = noise
+        self.bounds = bounds
 
     def plan(
         self,
@@ -34,10 +44,13 @@ class RandomPlanner:
         objective: Objective,
         context: Tensor,
         goal: Tensor,
-        start: Tensor | None,
-        generator: torch.Generator,
+        start: WarmStart | None,
+        generators: Sequence[torch.Generator],
     ) -> Plan:
         """A fresh draw; of the arguments only the warm start's actions are kept, as every planner keeps them."""
-        known = warm_start(start, self.horizon, self.action_dim, context.device)
-        unknown = self.noise((self.horizon - len(known), self.action_dim), generator).to(context.device)
-        return Plan(torch.cat([known, unknown]), math.nan)
+        known = known_actions(start, len(context), self.horizon, self.action_dim, context.device)
+        shape = (self.horizon - known.shape[1], self.action_dim)
+        drawn = draw_noise(self.noise, shape, generators, context.device)
+        if self.bounds is not None:
+            drawn = self.bounds.truncated(torch.zeros_like(drawn), torch.ones_like(drawn), drawn)
+        return Plan(torch.cat([known, drawn], dim=1), torch.full((len(context),), math.nan))

@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from wm.config.plan import CemConfig, MppiConfig
 from wm.contracts import Dynamics, Objective
+from wm.planning.bounds import ActionBounds
 from wm.planning.candidates import candidate_costs, plan_cost
-from wm.planning.noise import NoiseSource, standard_normal
-from wm.planning.warm_start import warm_start
-from wm.types import Plan
+from wm.planning.noise import NoiseSource, draw_noise, standard_normal
+from wm.planning.warm_start import known_actions
+from wm.types import Plan, WarmStart
 
 
 class SamplingPlanner(ABC):
     """Each iteration draws N candidates a = mean + std * noise, with candidate 0 replaced by the mean itself, and refits.
 
-    The plan is the last mean. Nothing is smoothed or clipped.
+    The plan is the last mean. Within bounds the normal is truncated; nothing is smoothed.
 
     Args:
         config: sizes of the search.
         action_dim: A F, one model action.
-        chunk_size: most candidates rolled out at once; None: all.
+        chunk_size: most candidates rolled out at once, of all problems together; None: all.
         noise: where the candidates' noise comes from.
+        bounds: of normalised actions; None: unbounded, as the reference.
     """
 
     def __init__(
@@ -33,17 +36,19 @@ class SamplingPlanner(ABC):
         action_dim: int,
         chunk_size: int | None = None,
         noise: NoiseSource = standard_normal,
+        bounds: ActionBounds | None = None,
     ) -> None:
         self.horizon = config.horizon
         self.action_dim = action_dim
         self.chunk_size = chunk_size
         self.noise = noise
+        self.bounds = bounds
         self._num_samples, self._num_iterations = config.num_samples, config.num_iterations
         self._init_std = config.init_std
 
     @abstractmethod
     def refit(self, candidates: Tensor, cost: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
-        """The next mean and std, each (H, A F), from candidates (N, H, A F), their costs (N,) and the std they had."""
+        """One problem's next mean and std, each (H, A F), from candidates (N, H, A F), their costs (N,) and the std they had."""
 
     @torch.no_grad()  # not inference_mode: its tensors could not warm-start the gradient planner
     def plan(
@@ -52,22 +57,35 @@ class SamplingPlanner(ABC):
         objective: Objective,
         context: Tensor,
         goal: Tensor,
-        start: Tensor | None,
-        generator: torch.Generator,
+        start: WarmStart | None,
+        generators: Sequence[torch.Generator],
     ) -> Plan:
-        """Plan from context (1, T, ...) to goal (1, 1, ...); zeros follow a warm start shorter than the horizon."""
-        device = context.device
-        shape = (self._num_samples, self.horizon, self.action_dim)
-        known = warm_start(start, self.horizon, self.action_dim, device)
-        mean = torch.cat([known, torch.zeros(self.horizon - len(known), self.action_dim, device=device)])
+        """Plan from context (B, T, ...) to goal (B, 1, ...); zeros follow a warm start shorter than the horizon."""
+        mean = initial_mean(start, len(context), self.horizon, self.action_dim, context.device)
         std = torch.full_like(mean, self._init_std)
-        trace: dict[str, list[float]] = {"cost": [], "best_cost": [], "std": []}
+        shape = (self._num_samples, self.horizon, self.action_dim)
+        trace: dict[str, list[Tensor]] = {"cost": [], "best_cost": [], "std": []}
         for _ in range(self._num_iterations):
-            candidates = self.noise(shape, generator).to(device) * std + mean
-            candidates[0] = mean  # its noise is drawn all the same: the stream does not depend on this choice
+            noise = draw_noise(self.noise, shape, generators, context.device)
+            candidates = sample(mean, std, noise, self.bounds)
+            candidates[:, 0] = mean  # its noise is drawn all the same: the stream does not depend on this choice
             cost = candidate_costs(dynamics, objective, context, goal, candidates, self.chunk_size)
-            mean, std = self.refit(candidates, cost, std)
-            trace["cost"].append(float(cost[0]))
-            trace["best_cost"].append(float(cost.min()))
-            trace["std"].append(float(std.mean()))
-        return Plan(mean, plan_cost(dynamics, objective, context, goal, mean), trace)
+            refitted = [self.refit(*of) for of in zip(candidates, cost, std, strict=True)]
+            mean, std = (torch.stack(values) for values in zip(*refitted, strict=True))
+            trace["cost"].append(cost[:, 0])
+            trace["best_cost"].append(cost.amin(dim=1))
+            trace["std"].append(std.mean(dim=(1, 2)))
+        found = plan_cost(dynamics, objective, context, goal, mean, self.chunk_size)
+        return Plan(mean, found, {name: torch.stack(values, dim=1) for name, values in trace.items()})
+
+
+def initial_mean(start: WarmStart | None, problems: int, horizon: int, action_dim: int, device: torch.device) -> Tensor:
+    """(B, H, A F): what the warm start knows, then zeros."""
+    known = known_actions(start, problems, horizon, action_dim, device)
+    return torch.cat([known, torch.zeros(problems, horizon - known.shape[1], action_dim, device=device)], dim=1)
+
+
+def sample(mean: Tensor, std: Tensor, noise: Tensor, bounds: ActionBounds | None) -> Tensor:
+    """Candidates (B, N, H, A F) of the normal (B, H, A F), truncated where there are bounds."""
+    mean, std = mean[:, None], std[:, None]
+    return noise * std + mean if bounds is None else bounds.truncated(mean, std, noise)
