@@ -25,7 +25,7 @@ from experiments.tracking import Tracker
 from ray_jobs.runtime.cluster import check_shared, cluster, is_local, local_node
 from ray_jobs.runtime.debug import debug_pass
 from ray_jobs.runtime.placement import Placement, place
-from ray_jobs.runtime.planning import PlanTask, outcome_from, solve_all
+from ray_jobs.runtime.planning import Control, PlanTask, outcome_from, solve_all
 from ray_jobs.runtime.problems import ensure_problems, problems_file
 from ray_jobs.runtime.progress import Narrator, Stage
 from ray_jobs.runtime.recording import Recorder
@@ -33,7 +33,7 @@ from ray_jobs.runtime.runs import Run, open_runs
 from ray_jobs.runtime.tokens import encode_missing
 from ray_jobs.runtime.training import clean, train_all
 from wm.config.errors import UserError
-from wm.evaluation.planning import PlanOutcome, planning_metrics
+from wm.evaluation.outcomes import PlanOutcome, planning_metrics
 from wm.evaluation.problems import load_problems
 from wm.training.checkpoint import find_checkpoint, list_checkpoints
 
@@ -157,20 +157,22 @@ def _debug(runs: Sequence[Run], stage: Stage, narrator: Narrator) -> None:
 def _plan(runs: Sequence[Run], placement: Placement, stage: Stage) -> tuple[Outcomes, Logs]:
     """Every problem with every checkpoint, and once at random for each case."""
     where: dict[PlanTask, tuple[str, int]] = {}
-    for run, control in [(run, False) for run in runs] + [(run, True) for run in _one_of_each_case(runs)]:
+    kinds: list[tuple[Control, Sequence[Run]]] = [("none", runs), ("random", _one_of_each_case(runs))]
+    everything: list[tuple[Run, Control]] = [(run, control) for control, of in kinds for run in of]
+    for run, control in everything:
         checkpoint = str(find_checkpoint(run.inputs.folder.path))
         for horizon in run.config.evaluate.grid.goal_horizons:
             file = problems_file(run, horizon)
             for index, problem in enumerate(load_problems(file)):
-                out = (run.control_file if control else run.outcome_file)(horizon, problem.id)
+                out = (run.outcome_file if control == "none" else run.control_file)(horizon, problem.id)
                 task = PlanTask(checkpoint, run.config.model_dump_json(), str(file), index, control, str(out))
-                where[task] = (_control_name(run) if control else run.title, horizon)
+                where[task] = (run.title if control == "none" else _control_name(run), horizon)
     found: dict[PlanTask, dict[str, Any]] = {}
 
     def done(task: PlanTask, outcome: dict[str, Any]) -> None:
         found[task] = outcome
-        successes = sum(bool(o["success"]) for t, o in found.items() if not t.control)
-        tried = sum(not t.control for t in found)
+        successes = sum(bool(o["success"]) for t, o in found.items() if t.control == "none")
+        tried = sum(t.control == "none" for t in found)
         stage.update(len(found), len(where), note=f"{successes} of {tried} solved")
 
     solve_all(list(where), placement.planning_actors, runs[0].config.resources, done)

@@ -20,7 +20,7 @@ from ray_jobs.runtime.trained import open_trained
 from wm.build import build_world
 from wm.config.hashing import eval_hash
 from wm.data.atomic import atomic_file, write_json
-from wm.evaluation.planning import PlanOutcome, outcome_frames, planning_metrics
+from wm.evaluation.outcomes import PlanOutcome, outcome_frames, planning_metrics
 from wm.evaluation.problems import load_problems
 from wm.evaluation.statistics import wilson
 from wm.training.checkpoint import find_checkpoint, read_manifest
@@ -53,7 +53,7 @@ def plan_checkpoint(
         file = problems_file(run, horizon)
         for index, problem in enumerate(load_problems(file)):
             where = target / f"gh{horizon}" / f"{problem.id.replace('/', '_')}.json"
-            tasks[PlanTask(str(checkpoint), run.config.model_dump_json(), str(file), index, False, str(where))] = (
+            tasks[PlanTask(str(checkpoint), run.config.model_dump_json(), str(file), index, "none", str(where))] = (
                 horizon
             )
     found: dict[PlanTask, dict[str, Any]] = {}

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from wm.build_planning import action_bounds, build_objective, build_planner
 from wm.config.catalogue import config_of, policy_kinds
 from wm.config.encoder import (
     CustomEncoderConfig,
@@ -24,7 +25,7 @@ from wm.config.encoder import (
 )
 from wm.config.errors import UserError
 from wm.config.experiment import ExperimentConfig
-from wm.config.plan import CemConfig, GradientConfig, MppiConfig, ObjectiveConfig, PlannerConfig, RandomConfig
+from wm.config.plan import PlannerConfig
 from wm.config.policies import (
     ExpertNoisyPolicyConfig,
     ExpertPolicyConfig,
@@ -50,7 +51,7 @@ from wm.config.worlds import (
     WallWorldConfig,
     WorldConfig,
 )
-from wm.contracts import Encoder, Planner, Policy, ResizableEncoder, World
+from wm.contracts import Encoder, Policy, ResizableEncoder, World
 from wm.data.dataset import Dataset
 from wm.data.normalization import DataStatistics
 from wm.data.token_mirror import TokenMirror
@@ -65,11 +66,6 @@ from wm.envs.policies import NoisyPolicy, RandomPolicy, RangePolicy, SmoothPolic
 from wm.envs.wall import WallWorld
 from wm.loaded import LoadedModel, RawPlan
 from wm.models.world_model import WorldModel
-from wm.planning.cem import CemPlanner
-from wm.planning.gradient import GradientPlanner
-from wm.planning.mppi import MppiPlanner
-from wm.planning.objective import LatentObjective
-from wm.planning.random import RandomPlanner
 from wm.training.checkpoint import find_checkpoint, load_checkpoint
 
 if TYPE_CHECKING:  # the extra `worlds` is not needed to train
@@ -237,30 +233,6 @@ def _build_expert(world: WorldConfig) -> Policy:
     return call_target(EXPERTS[world.kind], "policy", {})
 
 
-def build_planner(config: PlannerConfig, action_dim: int) -> Planner:
-    """A planner over model actions of `action_dim` = A F."""
-    match config:
-        case CemConfig():
-            return CemPlanner(config, action_dim)
-        case MppiConfig():
-            return MppiPlanner(config, action_dim)
-        case GradientConfig():
-            return GradientPlanner(config, action_dim)
-        case RandomConfig():
-            return RandomPlanner(config, action_dim)
-        case _:
-            assert_never(config)
-
-
-def build_objective(config: ObjectiveConfig, model: WorldModel) -> LatentObjective:
-    """The planner's cost over a model's content. Raises UserError where the latent has no proprio to weigh."""
-    if config.alpha > 0 and not model.config.keeps_proprio:
-        raise UserError(
-            f"plan.objective.alpha: {config.alpha:g}, but this model's latent keeps no proprio apart; say 0"
-        )
-    return LatentObjective(config, lambda content: (model.visual(content), model.proprio(content)))
-
-
 def build_dataset(config: ExperimentConfig, root: Path, encoder_fingerprint: str) -> Dataset:
     """Sources, split and clips; tokens come from the store unless the config says `online`, or from the source itself.
 
@@ -372,9 +344,12 @@ def plan(
     seed: int = 0,
 ) -> RawPlan:
     """Actions from one frame (H, W, 3) to another, in the world's own units; no simulator involved."""
-    searcher = build_planner(planner or model.config.plan.planner, model.model.action_dim)
-    objective = build_objective(model.config.plan.objective, model.model)
+    settings = model.config.plan
+    bounds = action_bounds(settings, model) if settings.bounds != "world" else None
+    searcher = build_planner(planner or settings.planner, model, bounds=bounds)
+    objective = build_objective(settings.objective, model.model)
     context = model.dynamics.encode(model.observe(start, proprio))
     target = model.dynamics.encode(model.observe(goal, goal_proprio))
-    found = searcher.plan(model.dynamics, objective, context, target, None, torch.Generator().manual_seed(seed))
-    return RawPlan(model.env_actions(found.actions), found)
+    generator = torch.Generator().manual_seed(seed)
+    found = searcher.plan(model.dynamics, objective, context, target, None, [generator])
+    return RawPlan(model.env_actions(found.actions[0]), found)

@@ -43,14 +43,15 @@ class LoadedModel:
         """Env steps of a model step."""
         return self.config.data.clip.frameskip
 
+    @property
+    def sees_proprio(self) -> bool:
+        """Whether proprioception is a part of the latent."""
+        return isinstance(self.config.model.proprio, EmbeddedProprio) and self.statistics.proprio is not None
+
     def observe(self, frame: np.ndarray, proprio: np.ndarray | None) -> Observation:
         """One raw frame (H, W, 3) uint8 and raw proprio as a (1, 1, ...) observation."""
         visual = torch.from_numpy(np.ascontiguousarray(frame))[None, None]
-        if (
-            not isinstance(self.config.model.proprio, EmbeddedProprio)
-            or proprio is None
-            or self.statistics.proprio is None
-        ):
+        if not self.sees_proprio or proprio is None or self.statistics.proprio is None:
             return Observation(visual)
         normalized = self.statistics.proprio.normalize(np.asarray(proprio, np.float32)).astype(np.float32)
         return Observation(visual, torch.from_numpy(normalized)[None, None])
@@ -86,7 +87,7 @@ class LoadedModel:
 
 @dataclass(frozen=True)
 class RawPlan:
-    """A plan in the world's own units: actions (H F, A)."""
+    """A plan for one problem in the world's own units: actions (H F, A)."""
 
     actions: np.ndarray
     plan: Plan

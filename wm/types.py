@@ -266,10 +266,12 @@ class WarmStart:
 
 @dataclass(frozen=True)
 class Statistics:
-    """Mean and standard deviation of one vector over a data set, both (size,) float32."""
+    """Mean, standard deviation and range of one vector over a data set, each (size,) float32; a range may be unknown."""
 
     mean: np.ndarray
     std: np.ndarray
+    low: np.ndarray | None = None
+    high: np.ndarray | None = None
 
     @property
     def size(self) -> int:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from ray_jobs.runtime.planning import evaluation
 from ray_jobs.runtime.problems import problems_file
 from ray_jobs.runtime.runs import Run
+from wm.build import build_world
+from wm.build_planning import planning_evaluation
 from wm.config.base import Config
 from wm.config.errors import UserError
 from wm.config.experiment import ExperimentConfig
@@ -53,7 +54,8 @@ def _pass(run: Run) -> list[str]:
     statistics = DataStatistics.from_json(training.facts["statistics"])
     loaded = LoadedModel(_hasty(config), inputs.encoder, model, statistics, training.facts)
     problem = load_problems(problems_file(run, config.evaluate.grid.goal_horizons[0]))[0]
-    outcome = evaluation(loaded.config, loaded).solve(problem)
+    world = build_world(loaded.config.plan.world)
+    outcome = planning_evaluation(loaded.config.plan, loaded, [world]).solve(problem)
     if outcome.failure is not None:
         raise UserError(f"planning: {outcome.failure}")
     return warnings

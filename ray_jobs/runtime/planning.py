@@ -1,7 +1,8 @@
-"""Planning evaluations on parallel actors, one problem at a time, each written when it is done.
+"""Planning evaluations on parallel actors, `plan.together` problems at a time, each written when it is done.
 
-An actor that dies takes at most the problem it was on, which is tried again; a problem that hangs is ended and counts as failed.
-Outcomes do not depend on how many actors there are: every problem has its own seed and every actor one thread.
+An actor that dies takes at most the problems it was on, which are tried again; problems that hang are ended and count as failed.
+Outcomes do not depend on how many actors there are: who is planned with whom is fixed beforehand, every problem has its own seed and
+every actor one thread.
 """
 
 from __future__ import annotations
@@ -14,21 +15,31 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import ray
+from pydantic import TypeAdapter
 from ray.exceptions import RayActorError, RayTaskError, WorkerCrashedError
 
-from wm.build import build_objective, build_planner, build_world, load
+from wm.build import build_world, load
+from wm.build_planning import planning_evaluation
 from wm.config.experiment import ExperimentConfig
-from wm.config.plan import GradientConfig, RandomConfig
+from wm.config.plan import RandomConfig
 from wm.config.platform import ResourcesConfig
+from wm.config.worlds import WorldConfig
+from wm.contracts import World
 from wm.data.atomic import write_json
-from wm.evaluation.planning import PlanningEvaluation, PlanOutcome
+from wm.evaluation.outcomes import PlanOutcome
+from wm.evaluation.planning import recorded_outcome
 from wm.evaluation.problems import load_problems
 from wm.loaded import LoadedModel
 
 _TRIES = 3
+
+Control = Literal["none", "random", "oracle"]
+
+
+_NUMBERS = ("state_distance", "initial_distance", "latent_distance", "roughness")  # null where unknown
 
 
 class PlanTask(NamedTuple):
@@ -36,7 +47,7 @@ class PlanTask(NamedTuple):
 
     Args:
         config_json: the resolved config that says how to plan (not the checkpoint's own).
-        control: act at random instead: the model is never asked.
+        control: act at random instead, or as recorded (the oracle): the model is never asked.
         out: where the outcome goes.
     """
 
@@ -44,8 +55,11 @@ class PlanTask(NamedTuple):
     config_json: str
     problems: str
     number: int
-    control: bool
+    control: Control
     out: str
+
+
+_Group = tuple[PlanTask, ...]  # planned together
 
 
 class Solver:
@@ -54,16 +68,29 @@ class Solver:
     def __init__(self) -> None:
         self._model = lru_cache(maxsize=2)(self._load)
         self._problems = lru_cache(maxsize=8)(lambda path: load_problems(Path(path)))
+        self._worlds = lru_cache(maxsize=1)(_build_worlds)
 
-    def solve(self, task: PlanTask) -> dict[str, Any]:
-        """Solve, write the outcome, and return it."""
-        config = ExperimentConfig.model_validate_json(task.config_json)
-        outcome = evaluation(config, self._model(task.checkpoint), task.control).solve(
-            self._problems(task.problems)[task.number]
-        )
-        result = plain(outcome)
-        write_json(Path(task.out), result)
-        return result
+    def solve(self, tasks: Sequence[PlanTask]) -> list[dict[str, Any]]:
+        """Solve tasks that differ in their number alone together, write each outcome, and return them."""
+        first = tasks[0]
+        config = ExperimentConfig.model_validate_json(first.config_json)
+        problems = [self._problems(first.problems)[task.number] for task in tasks]
+        if first.control == "oracle":
+            (world,) = self._worlds(config.plan.world.model_dump_json(), 1)
+            outcomes = [recorded_outcome(world, problem) for problem in problems]
+        else:
+            plan = config.plan
+            if first.control == "random":
+                control = {"planner": RandomConfig(horizon=plan.planner.horizon), "execute_steps": plan.steps_executed}
+                plan = plan.model_copy(update=control)
+            worlds = self._worlds(config.plan.world.model_dump_json(), len(tasks))
+            model = self._model(first.checkpoint)
+            evaluation = planning_evaluation(plan, model, worlds, memory_gb=config.resources.planning_memory_gb)
+            outcomes = evaluation.solve_together(problems)
+        results = [plain(outcome) for outcome in outcomes]
+        for task, result in zip(tasks, results, strict=True):
+            write_json(Path(task.out), result)
+        return results
 
     @staticmethod
     def _load(checkpoint: str) -> LoadedModel:
@@ -74,21 +101,9 @@ class Solver:
         return load(checkpoint, "cuda" if torch.cuda.is_available() else "cpu")
 
 
-def evaluation(config: ExperimentConfig, model: LoadedModel, control: bool = False) -> PlanningEvaluation:
-    """The planning evaluation that a config asks for."""
-    plan = config.plan
-    planner = RandomConfig(horizon=plan.planner.horizon) if control else plan.planner
-    return PlanningEvaluation(
-        build_world(plan.world),
-        model,
-        build_planner(planner, model.model.action_dim),
-        build_objective(plan.objective, model.model),
-        execute_steps=1
-        if plan.execute_steps is None and isinstance(plan.planner, GradientConfig)
-        else plan.execute_steps,
-        max_iterations=plan.max_iterations,
-        seed=plan.seed,
-    )
+def _build_worlds(config_json: str, count: int) -> list[World]:
+    config = TypeAdapter[WorldConfig](WorldConfig).validate_json(config_json)
+    return [build_world(config) for _ in range(count)]
 
 
 def plain(outcome: PlanOutcome) -> dict[str, Any]:
@@ -104,7 +119,7 @@ def plain(outcome: PlanOutcome) -> dict[str, Any]:
 
 def outcome_from(values: dict[str, Any]) -> PlanOutcome:
     """The inverse of `plain`."""
-    unknown = {key: float("nan") for key in ("state_distance", "initial_distance") if values[key] is None}
+    unknown = {key: float("nan") for key in _NUMBERS if values.get(key) is None}
     cost = [float("nan") if value is None else value for value in values["cost"]]
     return PlanOutcome(**{**values, **unknown, "cost": cost})
 
@@ -120,14 +135,19 @@ def solve_all(
     resources: ResourcesConfig,
     done: Callable[[PlanTask, dict[str, Any]], None],
 ) -> None:
-    """Solve every task that has no outcome yet; `done` hears of each as it ends, those found on disk first."""
-    waiting: deque[tuple[PlanTask, int]] = deque()
-    for task in tasks:
-        found = read_outcome(Path(task.out))
-        if found is None:
-            waiting.append((task, 1))
-        else:
-            done(task, found)
+    """Solve every task that has no outcome yet; `done` hears of each as it ends, those found on disk first.
+
+    Where one of those that are planned together has no outcome, all of them are planned again.
+    """
+    waiting: deque[tuple[_Group, int]] = deque()
+    for group in _grouped(tasks):
+        found = [read_outcome(Path(task.out)) for task in group]
+        if any(outcome is None for outcome in found):
+            waiting.append((group, 1))
+            continue
+        for task, outcome in zip(group, found, strict=True):
+            assert outcome is not None
+            done(task, outcome)
     if not waiting:
         return
     # DEFAULT: inside a trial the actor would otherwise be squeezed into the trial's own placement group.
@@ -142,50 +162,66 @@ def solve_all(
     )
     timeout_s = resources.problem_timeout_s
     actors = [make() for _ in range(min(num_actors, len(waiting)))]
-    busy: dict[Any, tuple[int, PlanTask, int, float]] = {}
+    busy: dict[Any, tuple[int, _Group, int, float]] = {}
     try:
         while waiting or busy:
             working = {number for number, *_ in busy.values()}
             for number, actor in enumerate(actors):
                 if number not in working and waiting:
-                    task, attempt = waiting.popleft()
-                    busy[actor.solve.remote(task)] = (number, task, attempt, time.monotonic())
+                    group, attempt = waiting.popleft()
+                    busy[actor.solve.remote(group)] = (number, group, attempt, time.monotonic())
             ready, _ = ray.wait(list(busy), timeout=1.0)
             for reference in ready:
-                number, task, attempt, _ = busy.pop(reference)
+                number, group, attempt, _ = busy.pop(reference)
                 try:
-                    done(task, ray.get(reference))
+                    for task, outcome in zip(group, ray.get(reference), strict=True):
+                        done(task, outcome)
                 except (RayActorError, WorkerCrashedError) as error:
                     actors[number] = make()
-                    _again_or_failed(task, attempt, f"its process died: {_line(error)}", waiting, done)
+                    _again_or_failed(group, attempt, f"its process died: {_line(error)}", waiting, done)
                 except RayTaskError as error:
                     if isinstance(error.cause, OSError):  # a full disk is no failed plan
                         raise error.cause from error
-                    _again_or_failed(task, _TRIES, _line(error.cause or error), waiting, done)
-            for reference, (number, task, _, began) in list(busy.items()):
-                if time.monotonic() - began > timeout_s:
+                    _again_or_failed(group, _TRIES, _line(error.cause or error), waiting, done)
+            for reference, (number, group, _, began) in list(busy.items()):
+                if time.monotonic() - began > timeout_s * len(group):
                     del busy[reference]
                     ray.kill(actors[number])
                     actors[number] = make()
-                    _again_or_failed(task, _TRIES, f"took more than {timeout_s:g} s", waiting, done)
+                    _again_or_failed(group, _TRIES, f"took more than {timeout_s:g} s", waiting, done)
     finally:
         for actor in actors:
             ray.kill(actor)
 
 
+def _grouped(tasks: Sequence[PlanTask]) -> list[_Group]:
+    """Tasks that are planned together, in order: those whose numbers fall into the same span of `plan.together`."""
+    groups: dict[tuple[Any, ...], list[PlanTask]] = {}
+    together: dict[str, int] = {}
+    for task in tasks:
+        if task.config_json not in together:
+            together[task.config_json] = int(json.loads(task.config_json)["plan"]["together"])
+        span = task.number // together[task.config_json]
+        groups.setdefault((task.checkpoint, task.config_json, task.problems, task.control, span), []).append(task)
+    return [tuple(group) for group in groups.values()]
+
+
 def _again_or_failed(
-    task: PlanTask,
+    group: _Group,
     attempt: int,
     reason: str,
-    waiting: deque[tuple[PlanTask, int]],
+    waiting: deque[tuple[_Group, int]],
     done: Callable[[PlanTask, dict[str, Any]], None],
 ) -> None:
+    """What lost its process is tried again; at last each problem alone, since one of the group may be what kills it."""
     if attempt < _TRIES:
-        waiting.append((task, attempt + 1))
+        again = [group] if attempt + 1 < _TRIES else [(task,) for task in group]
+        waiting.extend((each, attempt + 1) for each in again)
         return
-    problem = load_problems(Path(task.problems))[task.number]
-    # Not written to disk: the same command tries it again.
-    done(task, plain(PlanOutcome.failed(problem, reason)))
+    for task in group:
+        problem = load_problems(Path(task.problems))[task.number]
+        # Not written to disk: the same command tries it again.
+        done(task, plain(PlanOutcome.failed(problem, reason)))
 
 
 def _line(error: BaseException) -> str:

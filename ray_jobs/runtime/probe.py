@@ -72,7 +72,8 @@ def measure(config_json: str, problems: str, started: float) -> dict[str, Any]:
     """The timings of this process, which was started at Unix time `started`."""
     import torch
 
-    from ray_jobs.runtime.planning import evaluation
+    from wm.build import build_world
+    from wm.build_planning import planning_evaluation
     from wm.config.experiment import ExperimentConfig
     from wm.config.resolve import with_overrides
     from wm.data.normalization import DataStatistics
@@ -126,7 +127,8 @@ def measure(config_json: str, problems: str, started: float) -> dict[str, Any]:
             config, inputs.encoder, model, DataStatistics.from_json(training.facts["statistics"]), training.facts
         )
         torch.set_num_threads(1)
-        judge, (first, *_) = evaluation(config, loaded), load_problems(Path(problems))
+        judge = planning_evaluation(config.plan, loaded, [build_world(config.plan.world)])
+        first = load_problems(Path(problems))[0]
         began = time.monotonic()
         judge.solve(first)
         problem_s = time.monotonic() - began

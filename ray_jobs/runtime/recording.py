@@ -18,7 +18,7 @@ from experiments.tracking import RunLog, Tracker, flatten
 from ray_jobs.runtime.problems import problems_file
 from ray_jobs.runtime.runs import Run
 from wm.build import build_world, load
-from wm.evaluation.planning import PlanOutcome, outcome_frames
+from wm.evaluation.outcomes import PlanOutcome, outcome_frames
 from wm.evaluation.problems import load_problems
 from wm.evaluation.retrieval import imagined_strip
 from wm.training.checkpoint import find_checkpoint

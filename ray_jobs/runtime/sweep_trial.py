@@ -31,7 +31,7 @@ from ray_jobs.runtime.trial import RunJob, fit, no_space
 from wm.config.errors import UserError
 from wm.config.experiment import ExperimentConfig
 from wm.data.atomic import write_json
-from wm.evaluation.planning import planning_metrics
+from wm.evaluation.outcomes import planning_metrics
 from wm.evaluation.problems import load_problems
 from wm.training.checkpoint import find_checkpoint
 from wm.training_run import RunFolder
@@ -136,7 +136,7 @@ def _plan(job: TrialJob, folders: list[RunFolder]) -> list[dict[str, float]]:
             checkpoint = str(find_checkpoint(folder.path))
             for horizon, file in job["problems"].items():
                 for index, out in enumerate(job["outcomes"][seed][horizon]):
-                    task = PlanTask(checkpoint, run["config_json"], file, index, False, out)
+                    task = PlanTask(checkpoint, run["config_json"], file, index, "none", out)
                     tasks[task] = (seed, horizon)
     found: dict[PlanTask, dict[str, Any]] = {}
 

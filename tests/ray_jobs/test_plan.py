@@ -29,7 +29,7 @@ def solved_in_process(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             found = read_outcome(Path(task.out))
             if found is None:
                 fresh.append(task.out)
-            done(task, found or Solver().solve(task))
+            done(task, found or Solver().solve([task])[0])
 
     monkeypatch.setattr(plan, "cluster", lambda: nullcontext([Node(2)]))
     monkeypatch.setattr(plan, "solve_all", solve_all)

@@ -7,16 +7,18 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 
 from tests.wm.data.samples import config, inputs, same, trained, user_error, wall_folder, wall_source
-from wm.build import build_dataset, build_encoder, build_model, build_planner, build_world, load, plan
+from wm.build import build_dataset, build_encoder, build_model, build_world, load, plan
+from wm.build_planning import build_planner
 from wm.config.catalogue import world_kinds
 from wm.config.encoder import TinyEncoderConfig
-from wm.config.plan import CemConfig, GradientConfig, MppiConfig, RandomConfig
+from wm.config.plan import PlannerConfig
 from wm.contracts import Encoder, Planner, World
 from wm.training.checkpoint import find_checkpoint, load_checkpoint
 from wm.training.reporter import NullReporter
@@ -33,9 +35,11 @@ np.save(out, wm.plan(wm.load(folder), start, goal, proprio=np.zeros(2), goal_pro
 """
 
 
-@pytest.mark.parametrize("kind", [CemConfig, MppiConfig, GradientConfig, RandomConfig])
+@pytest.mark.parametrize("kind", get_args(get_args(PlannerConfig)[0]))
 def test_every_planner_config_has_its_planner(kind: type) -> None:
-    assert isinstance(build_planner(kind(horizon=3), 4), Planner)
+    planner = build_planner(kind(horizon=3), load(trained("baseline").folder.path))
+    assert isinstance(planner, Planner)
+    assert planner.horizon == 3
 
 
 @pytest.mark.parametrize("kind", [kind for kind in world_kinds() if kind != "custom"])

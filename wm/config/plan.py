@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self, TypeVar
 from pydantic import Field, model_validator
 
 from wm.config.base import Config, Fraction, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from wm.config.limits import LimitConfig
 from wm.config.worlds import WallWorldConfig, WorldConfig
 
 _Elites = TypeVar("_Elites", "CemConfig", "IcemConfig")
@@ -105,10 +106,13 @@ class ObjectiveConfig(Config):
     """What the planner minimises: squared latent distance to the goal.
 
     Args:
+        space: `full` is every visual channel of every patch; `aligned` the patch mean of the aligned channels; `projected` the patch
+            mean of all projected ones, what the latent dynamics loss compares. The proprio part is beside each.
         alpha: weight of the proprio part beside the visual part.
         frames: the last imagined frame, or all with weights base^t, normalised.
     """
 
+    space: Literal["full", "aligned", "projected"] = "full"
     alpha: NonNegativeFloat = 0.0
     frames: Literal["last", "all"] = "last"
     base: PositiveFloat = 2.0
@@ -121,7 +125,12 @@ class PlanConfig(Config):
         execute_steps: model steps executed before replanning; None means the reference's choice: 1 for `gradient`, else the
             planner's whole horizon.
         max_iterations: how many times MPC plans.
+        bounds: of the actions that are searched: `data` is the range of the training actions, `world` what its policies keep
+            to, `none` no bounds, as the reference.
+        limits: by name; every action passes through them in this order before it is executed, and each change is counted.
         problems: where starts and goals come from: `dataset` takes them from held-out episodes, `random` draws two states.
+        together: problems planned in one batch, each in a world of its own. It decides the last digits of costs, nothing else.
+        legacy_success_stop: stop a problem once the world says that its goal is met, as the reference does.
         seed: of the problems and of the planners' noise.
     """
 
@@ -130,8 +139,12 @@ class PlanConfig(Config):
     objective: ObjectiveConfig = ObjectiveConfig()
     execute_steps: PositiveInt | None = None
     max_iterations: PositiveInt = 10
+    bounds: Literal["none", "data", "world"] = "data"
+    limits: dict[str, LimitConfig] = {}
     problems: Literal["dataset", "random"] = "dataset"
     episodes: PositiveInt = 50
+    together: PositiveInt = 1
+    legacy_success_stop: bool = False
     seed: NonNegativeInt = 99
 
     @model_validator(mode="after")
@@ -141,3 +154,9 @@ class PlanConfig(Config):
                 f"execute_steps ({self.execute_steps}) must be at most planner.horizon ({self.planner.horizon})"
             )
         return self
+
+    @property
+    def steps_executed(self) -> int | None:
+        """`execute_steps`, or the reference's choice: 1 for `gradient`, else None, the whole plan."""
+        is_gradient = isinstance(self.planner, GradientConfig)
+        return 1 if self.execute_steps is None and is_gradient else self.execute_steps

@@ -66,6 +66,7 @@ class ResourcesConfig(Config):
         autoscaling: nodes come when they are asked for: what is there now limits nothing, and runs_at_once must be said.
         max_failures: restarts of a run's workers before the run counts as failed.
         problem_timeout_s: a planning problem that takes longer counts as failed.
+        planning_memory_gb: of activations while plans are rolled out; more samples are rolled out in chunks.
     """
 
     num_workers: PositiveInt = 1
@@ -80,6 +81,7 @@ class ResourcesConfig(Config):
     autoscaling: bool = False
     max_failures: NonNegativeInt = 3
     problem_timeout_s: PositiveFloat = 1800.0
+    planning_memory_gb: PositiveFloat = 1.0
 
     @model_validator(mode="after")
     def _autoscaling_is_bounded(self) -> Self:

@@ -24,14 +24,17 @@ class Vector(NamedTuple):
 
     def to_json(self) -> dict[str, Any]:
         """Plain lists."""
-        mean, std = self.statistics.mean, self.statistics.std
-        return {"names": list(self.names), "mean": mean.tolist(), "std": std.tolist()}
+        arrays = {key: getattr(self.statistics, key) for key in ("mean", "std", "low", "high")}
+        return {
+            "names": list(self.names),
+            **{key: array.tolist() for key, array in arrays.items() if array is not None},
+        }
 
     @staticmethod
     def from_json(saved: dict[str, Any]) -> Vector:
         """The inverse of `to_json`."""
-        mean, std = (np.asarray(saved[key], np.float32) for key in ("mean", "std"))
-        return Vector(tuple(saved["names"]), Statistics(mean, std))
+        arrays = {key: np.asarray(saved[key], np.float32) for key in ("mean", "std", "low", "high") if key in saved}
+        return Vector(tuple(saved["names"]), Statistics(**arrays))
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,7 @@ def _joined(
 
 
 def vector_statistics(arrays: Iterable[np.ndarray], added_to_std: float = 0.0) -> Statistics:
-    """Mean and standard deviation (n - 1) over all rows of all arrays (T, size).
+    """Mean, standard deviation (n - 1) and range over all rows of all arrays (T, size).
 
     Args:
         added_to_std: 1e-6 for the reference's deformables.
@@ -101,7 +104,8 @@ def vector_statistics(arrays: Iterable[np.ndarray], added_to_std: float = 0.0) -
     if len(rows) < 2:
         raise UserError("statistics need at least two recorded steps")
     std = np.maximum(rows.std(axis=0, ddof=1) + added_to_std, MIN_STD)
-    return Statistics(rows.mean(axis=0).astype(np.float32), std.astype(np.float32))
+    moments = rows.mean(axis=0), std, rows.min(axis=0), rows.max(axis=0)
+    return Statistics(*(values.astype(np.float32) for values in moments))
 
 
 def data_statistics(

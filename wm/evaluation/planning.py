@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -13,55 +11,29 @@ from torch import Tensor
 
 from wm.config.errors import UserError
 from wm.contracts import Objective, Planner, World
+from wm.evaluation.outcomes import PlanOutcome, roughness
 from wm.loaded import LoadedModel
-from wm.planning.mpc import Mpc
+from wm.planning.limits import ActionLimits
+from wm.planning.mpc import Mpc, MpcIteration
 from wm.types import Observation, Problem
 
-
-@dataclass(frozen=True)
-class PlanOutcome:
-    """What came of one problem.
-
-    Args:
-        success: the goal was met at the end of some executed plan (the reference's sticky rule).
-        final_success: it was met at the very end.
-        success_by_iteration: whether it had been met by the end of each MPC iteration.
-        state_distance, initial_distance: in the world's units.
-        cost: final cost of each plan; cost_trace: per MPC iteration, cost per planner iteration.
-        states: (T, S) every env step; actions: (T - 1, A) raw.
-        failure: why the problem could not be completed, or None.
-    """
-
-    problem: str
-    success: bool
-    final_success: bool
-    success_by_iteration: list[bool]
-    state_distance: float
-    initial_distance: float
-    plan_s: list[float]
-    cost: list[float]
-    cost_trace: list[list[float]]
-    states: list[list[float]]
-    actions: list[list[float]]
-    failure: str | None = None
-
-    @staticmethod
-    def failed(problem: Problem, reason: str) -> PlanOutcome:
-        """A problem that counts as not solved, with its reason."""
-        return PlanOutcome(problem.id, False, False, [], float("nan"), float("nan"), [], [], [], [], [], reason)
+GOAL_SIGMA = 3.0  # beyond so many standard deviations of the training data, a goal is named
+_FAULTS = (ValueError, UserError, FloatingPointError)  # of worlds and models; all else is a mistake in the code
 
 
 class PlanningEvaluation:
-    """Solves problems with one model and one planner in one world.
+    """Solves problems with one model and one planner.
 
     Args:
+        worlds: as many as problems are to be solved together.
         seed: with each problem's id it seeds that problem's noise, so that outcomes do not depend on order or sharding.
-        frameskip: env steps of a model step.
+        limits: makes what raw actions pass through, once a problem.
+        legacy_success_stop: a problem whose goal is met ends there. The planner still hears nothing of it.
     """
 
     def __init__(
         self,
-        world: World,
+        worlds: Sequence[World],
         model: LoadedModel,
         planner: Planner,
         objective: Objective,
@@ -69,83 +41,205 @@ class PlanningEvaluation:
         execute_steps: int | None,
         max_iterations: int,
         seed: int,
+        limits: Callable[[], ActionLimits] = lambda: ActionLimits({}),
+        legacy_success_stop: bool = False,
     ) -> None:
-        self.world = world
+        self.worlds = worlds
         self.model = model
+        self.objective = objective
         self.mpc = Mpc(planner, model.dynamics, objective, execute_steps, max_iterations)
         self.seed = seed
+        self.limits = limits
+        self.legacy_success_stop = legacy_success_stop
 
     def solve(self, problem: Problem) -> PlanOutcome:
-        """Plan and act. A world or a model that breaks fails this problem, with the reason, and no other."""
+        """Plan and act. A world or a model that breaks fails the problem, with the reason."""
+        return self.solve_together([problem])[0]
+
+    def solve_together(self, problems: Sequence[Problem]) -> list[PlanOutcome]:
+        """Plan for several problems in one batch, at most as many as there are worlds.
+
+        A world that breaks fails its own problem. Where the model breaks, each problem is tried again alone, and fails alone.
+        """
+        if len(problems) > len(self.worlds):
+            raise ValueError(f"{len(problems)} problems together need as many worlds, got {len(self.worlds)}")
+        episodes = [
+            _Episode(world, problem, self.model, self.limits())
+            for world, problem in zip(self.worlds, problems, strict=False)
+        ]
+        running = [episode for episode in episodes if episode.failure is None]
         try:
-            return self._solve(problem)
-        except (ValueError, UserError, FloatingPointError) as error:
-            return PlanOutcome.failed(problem, f"{type(error).__name__}: {error}")
+            if running:
+                self._run(running)
+        except _FAULTS as error:
+            if len(problems) > 1:
+                return [self.solve(problem) for problem in problems]
+            return [PlanOutcome.failed(problems[0], _reason(error))]
+        return [episode.outcome() for episode in episodes]
 
-    def _solve(self, problem: Problem) -> PlanOutcome:
-        world = self.world
-        world.set_layout(problem.layout)
-        world.reset_to(problem.state_0)
-        states, actions = [world.state.copy()], []
+    def _run(self, episodes: Sequence[_Episode]) -> None:
+        dynamics = self.model.dynamics
+        goal = dynamics.encode(_joined([episode.goal for episode in episodes]))
 
-        def execute(plan: Tensor) -> Observation:
-            for action in self.model.env_actions(plan):
-                states.append(np.array(world.step(action), dtype=np.float64))
-                actions.append(action)
-            return self.model.observe(world.render(), world.proprio)
+        def execute(plans: Tensor) -> Observation:
+            for episode, plan in zip(episodes, plans, strict=True):
+                episode.act(plan)
+            return _joined([episode.seen for episode in episodes])
 
-        goal = self.model.dynamics.encode(self.model.observe(problem.frame_g, problem.proprio_g))
-        start = self.model.observe(problem.frame_0, problem.proprio_0)
-        met: list[bool] = []
-        plan_s: list[float] = []
-        plans = []
-        for iteration in self.mpc.iterations(start, goal, self._generator(problem), execute):
-            met.append(bool(world.success(states[-1], problem.state_g)))
-            plan_s.append(iteration.plan_s)
-            plans.append(iteration.plan)
-        return PlanOutcome(
-            problem=problem.id,
-            success=any(met),
-            final_success=met[-1],
-            success_by_iteration=[any(met[: i + 1]) for i in range(len(met))],
-            state_distance=float(world.distance(states[-1], problem.state_g)),
-            initial_distance=float(world.distance(states[0], problem.state_g)),
-            plan_s=plan_s,
-            cost=[float(plan.cost) for plan in plans],
-            cost_trace=[list(plan.trace.get("best_cost", [])) for plan in plans],
-            states=np.stack(states).tolist(),
-            actions=np.stack(actions).tolist(),
-        )
+        start = _joined([episode.seen for episode in episodes])
+        generators = [self._generator(episode.problem) for episode in episodes]
+        for iteration in self.mpc.iterations(start, goal, generators, execute):
+            for row, episode in enumerate(episodes):
+                episode.record(iteration, row, len(episodes), stop=self.legacy_success_stop)
+            if all(episode.is_over for episode in episodes):
+                break
+        final = dynamics.encode(_joined([episode.seen for episode in episodes]))
+        for episode, distance in zip(episodes, self.objective(final, goal).tolist(), strict=True):
+            episode.latent_distance = distance
 
     def _generator(self, problem: Problem) -> torch.Generator:
         digest = hashlib.sha256(f"{self.seed}/{problem.id}".encode()).digest()
         return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
 
 
-def planning_metrics(outcomes: Sequence[PlanOutcome], goal_horizon: int) -> dict[str, float]:
-    """`plan/..._gh{h}`: success (sticky and final), by MPC iteration, state distance, seconds a plan."""
-    suffix = f"gh{goal_horizon}"
-    metrics = {
-        f"plan/success_rate_{suffix}": float(np.mean([o.success for o in outcomes])),
-        f"plan/final_success_rate_{suffix}": float(np.mean([o.final_success for o in outcomes])),
-        f"plan/failed_problems_{suffix}": float(sum(o.failure is not None for o in outcomes)),
-    }
-    done = [o for o in outcomes if o.failure is None]
-    if done:
-        metrics[f"plan/state_distance_{suffix}"] = float(np.mean([o.state_distance for o in done]))
-        metrics[f"plan/initial_distance_{suffix}"] = float(np.mean([o.initial_distance for o in done]))
-        metrics[f"plan/plan_s_{suffix}"] = float(np.mean([s for o in done for s in o.plan_s]))
-        for number in range(max(len(o.success_by_iteration) for o in done)):
-            reached = [o.success_by_iteration[min(number, len(o.success_by_iteration) - 1)] for o in done]
-            metrics[f"plan/success_rate_{suffix}_mpc{number + 1}"] = float(np.sum(reached) / len(outcomes))
-    return metrics
+class _Episode:
+    """One problem in its world, from the reset to the score."""
+
+    def __init__(self, world: World, problem: Problem, model: LoadedModel, limits: ActionLimits) -> None:
+        self.problem = problem
+        self.failure: str | None = None
+        self.is_over = False
+        self.latent_distance = float("nan")
+        self.goal = model.observe(problem.frame_g, problem.proprio_g)
+        self.seen = model.observe(problem.frame_0, problem.proprio_0)
+        self._world, self._model, self._limits = world, model, limits
+        self._states: list[np.ndarray] = []
+        self._actions: list[np.ndarray] = []
+        self._met: list[bool] = []
+        self._iterations: list[tuple[MpcIteration, int, int]] = []
+        try:
+            world.set_layout(problem.layout)
+            world.reset_to(problem.state_0)
+            self._states.append(world.state.copy())
+        except _FAULTS as error:
+            self._fail(error)
+
+    def act(self, plan: Tensor) -> None:
+        """Execute normalised actions (k, A F), each after the limits."""
+        if self.is_over:
+            return
+        try:
+            for wanted in self._model.env_actions(plan):
+                previous = self._actions[-1] if self._actions else None
+                action = self._limits(wanted, previous, self._world.proprio)
+                self._states.append(np.array(self._world.step(action), dtype=np.float64))
+                self._actions.append(action)
+            self.seen = self._model.observe(self._world.render(), self._world.proprio)
+        except _FAULTS as error:
+            self._fail(error)
+
+    def record(self, iteration: MpcIteration, row: int, rows: int, *, stop: bool) -> None:
+        """Keep score after an execution.
+
+        Args:
+            row, rows: which of how many problems planned together this is.
+            stop: end here if the goal is met.
+        """
+        if self.is_over:
+            return
+        self._iterations.append((iteration, row, rows))
+        try:
+            self._met.append(bool(self._world.success(self._states[-1], self.problem.state_g)))
+        except _FAULTS as error:
+            self._fail(error)
+        self.is_over = self.is_over or (stop and self._met[-1])
+
+    def outcome(self) -> PlanOutcome:
+        """What came of it."""
+        if self.failure is not None:
+            return PlanOutcome.failed(self.problem, self.failure)
+        actions = np.stack(self._actions)
+        statistics = self._model.statistics.action
+        assert statistics is not None  # there are actions
+        traces = [(iteration.plan.trace, row) for iteration, row, _ in self._iterations]
+        return PlanOutcome(
+            problem=self.problem.id,
+            success=any(self._met),
+            final_success=self._met[-1],
+            success_by_iteration=[any(self._met[: i + 1]) for i in range(len(self._met))],
+            state_distance=self._distance(-1),
+            initial_distance=self._distance(0),
+            plan_s=[iteration.plan_s / rows for iteration, _, rows in self._iterations],
+            cost=[float(iteration.plan.cost[row]) for iteration, row, _ in self._iterations],
+            cost_trace=[
+                trace["best_cost" if "best_cost" in trace else "cost"][row].tolist() if trace else []
+                for trace, row in traces
+            ],
+            states=np.stack(self._states).tolist(),
+            actions=actions.tolist(),
+            latent_distance=self.latent_distance,
+            plans=[
+                self._model.env_actions(iteration.plan.actions[row]).tolist() for iteration, row, _ in self._iterations
+            ],
+            clamped=dict(self._limits.clamped),
+            roughness=roughness(statistics.normalize(actions)),
+            warnings=goal_warnings(self._model, self.problem),
+        )
+
+    def _distance(self, step: int) -> float:
+        return float(self._world.distance(self._states[step], self.problem.state_g))
+
+    def _fail(self, error: Exception) -> None:
+        self.failure, self.is_over = _reason(error), True
 
 
-def outcome_frames(world: World, problem: Problem, states: Any) -> np.ndarray:
-    """uint8 (T, H, W, 3) of a solved problem, rendered again from its states."""
-    world.set_layout(problem.layout)
-    frames = []
-    for state in np.asarray(states):
-        world.reset_to(state)
-        frames.append(world.render())
-    return np.stack(frames)
+def goal_warnings(model: LoadedModel, problem: Problem) -> list[str]:
+    """Entries of the goal's proprio far outside the training data: there the model plans with confidence, and wrongly."""
+    statistics, proprio = model.statistics.proprio, problem.proprio_g
+    if statistics is None or proprio is None or not model.sees_proprio:
+        return []
+    away = statistics.normalize(np.asarray(proprio, np.float64))
+    return [
+        f"the goal's proprio '{name}' lies {abs(value):.1f} standard deviations from the training data"
+        for name, value in zip(model.statistics.proprio_names, away, strict=True)
+        if abs(value) > GOAL_SIGMA
+    ]
+
+
+def recorded_outcome(world: World, problem: Problem) -> PlanOutcome:
+    """The oracle: the actions that the goal was recorded with, in the world; no model is asked."""
+    if problem.gt_actions is None:
+        return PlanOutcome.failed(
+            problem, "no actions are recorded for this problem: the oracle needs plan.problems=dataset"
+        )
+    try:
+        world.set_layout(problem.layout)
+        world.reset_to(problem.state_0)
+        states = [world.state.copy()]
+        states += [np.array(world.step(action), dtype=np.float64) for action in problem.gt_actions]
+    except _FAULTS as error:
+        return PlanOutcome.failed(problem, _reason(error))
+    met = bool(world.success(states[-1], problem.state_g))
+    return PlanOutcome(
+        problem=problem.id,
+        success=met,
+        final_success=met,
+        success_by_iteration=[met],
+        state_distance=float(world.distance(states[-1], problem.state_g)),
+        initial_distance=float(world.distance(states[0], problem.state_g)),
+        plan_s=[],
+        cost=[],
+        cost_trace=[],
+        states=np.stack(states).tolist(),
+        actions=problem.gt_actions.tolist(),
+    )
+
+
+def _joined(observations: Sequence[Observation]) -> Observation:
+    """Single observations (1, 1, ...) as one of B rows; either all have proprio or none has."""
+    proprio = [each.proprio for each in observations if each.proprio is not None]
+    return Observation(torch.cat([each.visual for each in observations]), torch.cat(proprio) if proprio else None)
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"

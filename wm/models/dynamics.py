@@ -36,3 +36,20 @@ class WorldModelDynamics:
         """Content (1 or N, 1, P, C) and actions (N, H, A F) -> content (N, H, P, C) of the frames that follow."""
         context = latent.expand(actions.shape[0], -1, -1, -1)
         return self.model.rollout(context, actions)
+
+    def rollout_bytes(self, horizon: int, *, graph: bool = False) -> int:
+        """About what one plan's rollout holds at its peak, in bytes of float32.
+
+        All frames' content, kept and copied, and one layer's activations over the frames that the predictor sees; with a graph
+        every layer's of every step.
+        """
+        model, config = self.model, self.model.config.predictor
+        width = model.content_dim + model.action_embedding.width
+        frames = min(model.history_len, horizon + 1)
+        tokens = frames * (model.tokens_per_frame + 2)
+        inner = config.heads * config.head_dim
+        layer = tokens * (4 * width + 5 * inner + 2 * config.mlp_dim)
+        if config.attention == "plain":
+            layer += 2 * config.heads * tokens**2
+        kept = 4 * (horizon + 1) * model.tokens_per_frame * width
+        return 4 * (kept + (layer * config.depth * horizon if graph else layer))

@@ -11,12 +11,14 @@ import torch
 from torch import Tensor
 
 from tests.wm.data.samples import SIZE, trained, wall_dataset
-from wm.build import build_objective, build_planner, build_world, load
+from wm.build import build_world, load
+from wm.build_planning import build_objective, build_planner
 from wm.config.errors import UserError
 from wm.config.plan import CemConfig
 from wm.config.worlds import WallWorldConfig
 from wm.contracts import World
-from wm.evaluation.planning import PlanningEvaluation, PlanOutcome, outcome_frames, planning_metrics
+from wm.evaluation.outcomes import PlanOutcome, outcome_frames, planning_metrics
+from wm.evaluation.planning import PlanningEvaluation
 from wm.evaluation.problems import dataset_problems
 from wm.loaded import LoadedModel
 from wm.types import Plan, Problem
@@ -48,20 +50,20 @@ class Told:
         self.plans = list(plans)
         self.planning = False
 
-    def plan(self, dynamics: Any, objective: Any, context: Any, goal: Any, start: Any, generator: Any) -> Plan:
+    def plan(self, dynamics: Any, objective: Any, context: Any, goal: Any, start: Any, generators: Any) -> Plan:
         self.planning = True
         actions = self.plans.pop(0)
         self.planning = False
-        return Plan(actions, 0.5, {"best_cost": [0.7, 0.5]})
+        return Plan(actions[None], torch.tensor([0.5]), {"best_cost": torch.tensor([[0.7, 0.5]])})
 
 
 def evaluation(model: LoadedModel, world: Any = None, planner: Any = None, **values: Any) -> PlanningEvaluation:
     config = CemConfig(horizon=2, num_samples=8, num_elites=2, num_iterations=2)
     given = {"execute_steps": None, "max_iterations": 2, "seed": 0, **values}
     return PlanningEvaluation(
-        world or wall(),
+        [world or wall()],
         model,
-        planner or build_planner(config, model.model.action_dim),
+        planner or build_planner(config, model),
         build_objective(model.config.plan.objective, model.model),
         **given,
     )
@@ -98,7 +100,9 @@ def test_recorded_actions_solve_the_problem(model: LoadedModel, problems: list[P
         assert len(outcome.states) == len(outcome.actions) + 1 == 11
         assert outcome.state_distance < 1e-4
         assert outcome.initial_distance == pytest.approx(float(np.linalg.norm(problem.state_0 - problem.state_g)))
-        assert (outcome.cost, outcome.cost_trace) == ([0.5], [[0.7, 0.5]])
+        assert outcome.cost == [0.5]
+        np.testing.assert_allclose(outcome.cost_trace, [[0.7, 0.5]])
+        np.testing.assert_allclose(outcome.plans, [problem.gt_actions], atol=1e-5)
         assert len(outcome.plan_s) == 1
 
 
@@ -176,7 +180,7 @@ def test_the_planner_never_sees_success(model: LoadedModel, problems: list[Probl
         return success(state, goal)
 
     config = CemConfig(horizon=2, num_samples=8, num_elites=2, num_iterations=2)
-    planner: Any = build_planner(config, model.model.action_dim)
+    planner: Any = build_planner(config, model)
     plan = planner.plan
 
     def marked(*arguments: Any) -> Plan:
@@ -235,9 +239,9 @@ def test_every_problem_and_every_seed_has_its_own_noise(model: LoadedModel, prob
     drawn: list[float] = []
 
     class Draws(Told):
-        def plan(self, dynamics: Any, objective: Any, context: Any, goal: Any, start: Any, generator: Any) -> Plan:
-            drawn.append(float(torch.rand((), generator=generator)))
-            return super().plan(dynamics, objective, context, goal, start, generator)
+        def plan(self, dynamics: Any, objective: Any, context: Any, goal: Any, start: Any, generators: Any) -> Plan:
+            drawn.append(float(torch.rand((), generator=generators[0])))
+            return super().plan(dynamics, objective, context, goal, start, generators)
 
     for seed in (0, 1):
         for problem in problems:
