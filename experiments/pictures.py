@@ -14,10 +14,19 @@ _GREEN, _RED = (60, 160, 80), (200, 70, 60)
 _HOLD = 10  # frames the last picture stays
 
 
-def plan_video(executed: np.ndarray, goal: np.ndarray, success: bool) -> bytes:
-    """An MP4 of executed uint8 frames (T, H, W, 3) beside the goal (H, W, 3); its last frame is framed by the outcome."""
+def plan_video(
+    executed: np.ndarray, goal: np.ndarray, success: bool, imagined: np.ndarray | None = None, how: str = "imagined"
+) -> bytes:
+    """An MP4 of executed uint8 frames (T, H, W, 3) beside the goal (H, W, 3); its last frame is framed by the outcome.
+
+    Args:
+        imagined: what the model promised, (T, H, W, 3), as a third panel; `how` these pictures were made is its label.
+    """
     word = "reached" if success else "missed"
-    return encode_mp4(side_by_side({f"executed: {word}": executed, "goal": goal[None]}, _GREEN if success else _RED))
+    panels = {f"executed: {word}": executed, "goal": goal[None]}
+    if imagined is not None:
+        panels[how] = imagined
+    return encode_mp4(side_by_side(panels, _GREEN if success else _RED))
 
 
 def side_by_side(panels: dict[str, np.ndarray], border: tuple[int, int, int] | None = None) -> np.ndarray:

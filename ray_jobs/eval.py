@@ -30,7 +30,7 @@ from wm.evaluation.latent import imagine
 from wm.evaluation.patch_pca import patch_colours
 from wm.evaluation.quality import CLIPS_AT_ONCE, ClipGroup, by_labels, rollout_quality
 from wm.evaluation.readout import health_quality, probe_quality
-from wm.evaluation.retrieval import imagined_strip
+from wm.evaluation.retrieval import FrameBank, imagined_strip
 from wm.loaded import LoadedModel
 from wm.models.perceptual import NOT_AVAILABLE, PerceptualDistance
 from wm.training.checkpoint import find_checkpoint, read_manifest
@@ -220,8 +220,9 @@ def _draw(run: Run, loaded: LoadedModel, clips: _Clips, target: Path, stage: Sta
                 refs = inputs.dataset.training_clips(model.history_len + 1).spread(
                     _BANK_CLIPS, run.config.evaluate.seed
                 )
-                bank = refs, inputs.batch(refs).to(next(model.parameters()).device)
-            rows = imagined_strip(model, inputs.dataset, ref, batch, *bank)
+                held = inputs.batch(refs).to(next(model.parameters()).device)
+                bank = FrameBank(model, inputs.dataset, refs, held)
+            rows = imagined_strip(model, inputs.dataset, ref, batch, bank)
             pictures.append(_write(target / f"rollout_strip{place}", rows))
         if model.tokens_per_frame == math.isqrt(model.tokens_per_frame) ** 2 > 1:
             pictures.append(_write(target / f"patch_pca{place}", _colours(run, loaded, ref, batch, has_frames)))

@@ -8,7 +8,9 @@ from ray_jobs.runtime.runs import Run
 from wm.build import build_world
 from wm.config.errors import UserError
 from wm.config.hashing import problem_hash
-from wm.evaluation.problems import dataset_problems, random_problems, save_problems
+from wm.evaluation.problems import dataset_problems, load_problems, random_problems, save_problems
+from wm.interop.plan_targets import load_plan_targets
+from wm.types import Problem
 
 
 def problems_file(run: Run, goal_horizon: int) -> Path:
@@ -28,7 +30,9 @@ def ensure_problems(run: Run) -> None:
         if path.is_file():
             continue
         world = build_world(config.plan.world)
-        if config.plan.problems == "random":
+        if config.plan.problem_file is not None:
+            problems = _given(run, Path(config.plan.problem_file), goal_horizon)
+        elif config.plan.problems == "random":
             problems = random_problems(
                 world, count=config.plan.episodes, goal_horizon=goal_horizon, seed=config.plan.seed
             )
@@ -43,6 +47,24 @@ def ensure_problems(run: Run) -> None:
                 seed=config.plan.seed,
             )
         save_problems(path, problems)
+
+
+def _given(run: Run, file: Path, goal_horizon: int) -> list[Problem]:
+    """The problems of one goal horizon from a file, the first `plan.episodes` of them. Raises UserError when there are none."""
+    if not file.is_file():
+        raise UserError(f"plan.problems: {file}: no such file")
+    if file.suffix == ".pkl":
+        problems = load_plan_targets(file, run.inputs.dataset.statistics, build_world(run.config.plan.world))
+    else:
+        problems = load_problems(file)
+    chosen = [problem for problem in problems if problem.goal_horizon == goal_horizon]
+    if not chosen:
+        there = ", ".join(str(horizon) for horizon in sorted({problem.goal_horizon for problem in problems}))
+        raise UserError(
+            f"plan.problems: {file} has no problem of goal horizon {goal_horizon}; it has those of {there or 'none'} "
+            "(evaluate.grid.goal_horizons, --goal-horizons)"
+        )
+    return chosen[: run.config.plan.episodes]
 
 
 def _check_frame_size(run: Run) -> None:

@@ -20,7 +20,7 @@ from ray_jobs.runtime.runs import Run
 from wm.build import build_world, load
 from wm.evaluation.outcomes import PlanOutcome, outcome_frames
 from wm.evaluation.problems import load_problems
-from wm.evaluation.retrieval import imagined_strip
+from wm.evaluation.retrieval import FrameBank, imagined_strip
 from wm.training.checkpoint import find_checkpoint
 
 FAULTY = "faulty_episodes.json"
@@ -134,7 +134,8 @@ class Recorder:
             1, evaluate.seed
         )
         bank = inputs.dataset.training_clips(run.config.model.history_len + 1).spread(_BANK_CLIPS, evaluate.seed)
-        strip = imagined_strip(model.model, inputs.dataset, clip[0], inputs.batch(clip), bank, inputs.batch(bank))
+        known = FrameBank(model.model, inputs.dataset, bank, inputs.batch(bank))
+        strip = imagined_strip(model.model, inputs.dataset, clip[0], inputs.batch(clip), known)
         pictures = {"rollout_strip": rollout_strip(strip)}
         horizon = next(iter(by_horizon), 0)
         outcome = next((o for o in by_horizon.get(horizon, ()) if o.failure is None), None)

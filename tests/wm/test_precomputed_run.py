@@ -14,7 +14,7 @@ from wm.build import build_dataset, build_encoder, load, plan
 from wm.config.errors import UserError
 from wm.config.experiment import ExperimentConfig
 from wm.config.resolve import Layer, resolve
-from wm.evaluation.retrieval import imagined_strip
+from wm.evaluation.retrieval import FrameBank, imagined_strip
 from wm.training.reporter import ListReporter
 from wm.training_run import RunInputs
 
@@ -88,7 +88,8 @@ def test_what_needs_pixels_refuses_in_one_line(trained: RunInputs) -> None:
     assert "encoder.kind=precomputed" in user_error(lambda: plan(model, frame, frame))
     clips = trained.dataset.held_out_clips(4).spread(1, 0)
     batch = trained.batch(clips)
-    message = user_error(lambda: imagined_strip(model.model, trained.dataset, clips[0], batch, clips, batch))
+    bank = FrameBank(model.model, trained.dataset, clips, batch)
+    message = user_error(lambda: imagined_strip(model.model, trained.dataset, clips[0], batch, bank))
     assert "data.sources.maze: holds features, no frames" in message
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+from pathlib import Path
 from typing import Any
 
 from wm.config.experiment import ExperimentConfig
+from wm.config.plan import PlanConfig
 from wm.config.pretrain import PretrainConfig
 
 _BOOKKEEPING = ("checkpoint_every_steps", "keep_checkpoints", "device")
@@ -53,9 +55,9 @@ def pretrain_hash(config: PretrainConfig, data_fingerprint: str) -> str:
 
 def eval_hash(config: ExperimentConfig, trained: str) -> str:
     """12 hex digits of a trained run and how it is planned with, whatever the number of problems."""
-    return _digest(
-        {"trained": trained, **config.model_dump(mode="json", include={"plan"}, exclude={"plan": {"episodes"}})}
-    )
+    facts = config.model_dump(mode="json", include={"plan"}, exclude={"plan": {"episodes"}})
+    facts["plan"]["problems"] = _problem_source(config.plan)
+    return _digest({"trained": trained, **facts})
 
 
 def problem_hash(config: ExperimentConfig, data_fingerprint: str, goal_horizon: int) -> str:
@@ -64,7 +66,7 @@ def problem_hash(config: ExperimentConfig, data_fingerprint: str, goal_horizon: 
     facts = {
         "data": data_fingerprint,
         "world": plan.world.model_dump(mode="json"),
-        "problems": plan.problems,
+        "problems": _problem_source(plan),
         "episodes": plan.episodes,
         "seed": plan.seed,
         "frameskip": config.data.clip.frameskip,
@@ -73,6 +75,14 @@ def problem_hash(config: ExperimentConfig, data_fingerprint: str, goal_horizon: 
     if config.data.primary is not None:  # problems come from the sources whose actions are planned
         facts["primary"] = config.data.primary
     return _digest(facts)
+
+
+def _problem_source(plan: PlanConfig) -> str:
+    """How problems are drawn, or what their file holds: the file may move, and must not change."""
+    file = plan.problem_file
+    if file is None or not Path(file).is_file():
+        return plan.problems
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest()
 
 
 def _digest(facts: dict[str, Any]) -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self, TypeVar
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from wm.config.base import Config, Fraction, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from wm.config.errors import nearest
 from wm.config.limits import LimitConfig
 from wm.config.worlds import WallWorldConfig, WorldConfig
 
@@ -118,6 +119,10 @@ class ObjectiveConfig(Config):
     base: PositiveFloat = 2.0
 
 
+DRAWN = ("dataset", "random")
+PROBLEM_FILES = (".npz", ".pkl")
+
+
 class PlanConfig(Config):
     """One planning evaluation.
 
@@ -128,7 +133,8 @@ class PlanConfig(Config):
         bounds: of the actions that are searched: `data` is the range of the training actions, `world` what its policies keep
             to, `none` no bounds, as the reference.
         limits: by name; every action passes through them in this order before it is executed, and each change is counted.
-        problems: where starts and goals come from: `dataset` takes them from held-out episodes, `random` draws two states.
+        problems: where starts and goals come from: `dataset` takes them from held-out episodes, `random` draws two states, and a file
+            (.npz of ours, or the reference's plan_targets.pkl) holds them.
         together: problems planned in one batch, each in a world of its own. It decides the last digits of costs, nothing else.
         legacy_success_stop: stop a problem once the world says that its goal is met, as the reference does.
         seed: of the problems and of the planners' noise.
@@ -141,11 +147,26 @@ class PlanConfig(Config):
     max_iterations: PositiveInt = 10
     bounds: Literal["none", "data", "world"] = "data"
     limits: dict[str, LimitConfig] = {}
-    problems: Literal["dataset", "random"] = "dataset"
+    problems: str = "dataset"
     episodes: PositiveInt = 50
     together: PositiveInt = 1
     legacy_success_stop: bool = False
     seed: NonNegativeInt = 99
+
+    @field_validator("problems")
+    @classmethod
+    def _from_somewhere(cls, problems: str) -> str:
+        if problems not in DRAWN and not problems.endswith(PROBLEM_FILES):
+            raise ValueError(
+                f"expected {' or '.join(DRAWN)}, or a file ending in {' or '.join(PROBLEM_FILES)}, got '{problems}'."
+                f"{nearest(problems, DRAWN)}"
+            )
+        return problems
+
+    @property
+    def problem_file(self) -> str | None:
+        """The file that holds the problems, or None where they are drawn."""
+        return None if self.problems in DRAWN else self.problems
 
     @model_validator(mode="after")
     def _executable(self) -> Self:

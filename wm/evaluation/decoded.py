@@ -54,6 +54,12 @@ def decoded_strip(model: WorldModel, decoder: ImageDecoder, batch: Batch) -> dic
     }
 
 
+@torch.no_grad()
+def decoded_frames(decoder: ImageDecoder, visual: Tensor) -> np.ndarray:
+    """uint8 (K, S, S, 3) of visual latents (K, P, V)."""
+    return (255 * _picture(decoder(visual[None])[0][0])).round().astype(np.uint8)
+
+
 def _decoded(model: WorldModel, decoder: ImageDecoder, batch: Batch, horizon: int) -> tuple[Tensor, Tensor, Tensor]:
     """(frames, reconstructions (B, T, 3, S, S), predictions (B, horizon, 3, S, S)), in [-1, 1]."""
     if batch.images is None:

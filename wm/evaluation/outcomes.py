@@ -93,9 +93,15 @@ def planning_metrics(outcomes: Sequence[PlanOutcome], goal_horizon: int) -> dict
 
 def outcome_frames(world: World, problem: Problem, states: Any) -> np.ndarray:
     """uint8 (T, H, W, 3) of a solved problem, rendered again from its states."""
+    return replayed(world, problem, states)[0]
+
+
+def replayed(world: World, problem: Problem, states: Any) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Frames uint8 (T, H, W, 3) and raw proprioception (T times (Dp,)) at a problem's states (T, S)."""
     world.set_layout(problem.layout)
-    frames = []
+    frames, proprio = [], []
     for state in np.asarray(states):
         world.reset_to(state)
         frames.append(world.render())
-    return np.stack(frames)
+        proprio.append(world.proprio.copy())
+    return np.stack(frames), proprio

@@ -14,34 +14,46 @@ from wm.models.world_model import WorldModel
 from wm.types import Batch, ClipRef
 
 
+class FrameBank:
+    """Frames of training episodes, looked up by latent.
+
+    Args:
+        clips, batch: clips of training episodes, and they as one batch of tokens.
+    """
+
+    @torch.no_grad()
+    def __init__(self, model: WorldModel, dataset: Dataset, clips: Sequence[ClipRef], batch: Batch) -> None:
+        self._dataset = dataset
+        self._latents = model.visual(model.encode_content(batch.obs)).flatten(0, 1)
+        self._places = [(ref.source, ref.episode, int(frame)) for ref in clips for frame in ref.frame_indices]
+
+    def nearest(self, latents: Tensor) -> np.ndarray:
+        """uint8 (K, H, W, 3): for each visual latent (K, P, V) the frame whose own is nearest."""
+        found = [int((self._latents - latent).square().mean(dim=(1, 2)).argmin()) for latent in latents]
+        return frames_at(self._dataset, [self._places[index] for index in found])
+
+
 @torch.no_grad()
 def imagined_strip(
-    model: WorldModel, dataset: Dataset, clip: ClipRef, batch: Batch, bank: Sequence[ClipRef], bank_batch: Batch
+    model: WorldModel, dataset: Dataset, clip: ClipRef, batch: Batch, bank: FrameBank
 ) -> dict[str, np.ndarray]:
     """Rows of uint8 frames (T, H, W, 3): the true clip, and for each imagined frame the training frame nearest to it in latent.
 
     Args:
         clip, batch: one held-out clip (its reference, and it read as a batch of one).
-        bank, bank_batch: clips of training episodes to look among.
     """
     history = model.history_len
     horizon = clip.num_frames - history
     _, imagined = imagine(model, batch, horizon)
-    candidates = model.visual(model.encode_content(bank_batch.obs)).flatten(0, 1)
-    places = [(ref.source, ref.episode, int(frame)) for ref in bank for frame in ref.frame_indices]
-    truth = _frames(dataset, [(clip.source, clip.episode, int(frame)) for frame in clip.frame_indices])
-    nearest = [places[_nearest(candidates, frame)] for frame in model.visual(imagined)[0]]
+    truth = frames_at(dataset, [(clip.source, clip.episode, int(frame)) for frame in clip.frame_indices])
     return {
         "true": truth,
-        "imagined (nearest training frame)": np.concatenate([truth[:history], _frames(dataset, nearest)]),
+        "imagined (nearest training frame)": np.concatenate([truth[:history], bank.nearest(model.visual(imagined)[0])]),
     }
 
 
-def _nearest(candidates: Tensor, latent: Tensor) -> int:
-    return int((candidates - latent).square().mean(dim=(1, 2)).argmin())
-
-
-def _frames(dataset: Dataset, places: Sequence[tuple[str, int, int]]) -> np.ndarray:
+def frames_at(dataset: Dataset, places: Sequence[tuple[str, int, int]]) -> np.ndarray:
+    """uint8 (n, H, W, 3) of (source, episode, env step)."""
     return np.concatenate(
         [dataset.sources[source].episode(episode).frames([frame]) for source, episode, frame in places]
     )

@@ -19,7 +19,7 @@ from wm.evaluation.health import effective_rank, latent_health
 from wm.evaluation.latent import imagine, rollout_errors
 from wm.evaluation.probe import StateProbe
 from wm.evaluation.quality import take
-from wm.evaluation.retrieval import imagined_strip
+from wm.evaluation.retrieval import FrameBank, imagined_strip
 from wm.evaluation.validation import Validator
 from wm.training.reporter import NullReporter
 from wm.types import Batch, Observation
@@ -314,14 +314,17 @@ def test_strip_of_imagined_frames() -> None:
     toy.visual = lambda content: content  # type: ignore[method-assign]
     truth = batch.obs.visual
     toy.rollout = lambda context, actions, has_actions=None: truth[:, 2:]  # type: ignore[method-assign]
-    rows = imagined_strip(as_model(toy), dataset, clip, batch, [clip], batch)
+    toy.encode_content = lambda obs: obs.visual  # type: ignore[method-assign]
+    own = FrameBank(as_model(toy), dataset, [clip], batch)
+    rows = imagined_strip(as_model(toy), dataset, clip, batch, own)
     true, imagined = rows.values()
     assert true.shape == imagined.shape == (5, 28, 28, 3)
     assert true.dtype == imagined.dtype == np.uint8
     np.testing.assert_array_equal(true, dataset.sources["wall"].episode(clip.episode).frames(clip.frame_indices))
     np.testing.assert_array_equal(true, imagined)
     bank = dataset.train_clips(2)[""].spread(4, seed=0)
-    other = list(imagined_strip(as_model(toy), dataset, clip, batch, bank, run.batch(bank)).values())[1]
+    others = FrameBank(as_model(toy), dataset, bank, run.batch(bank))
+    other = list(imagined_strip(as_model(toy), dataset, clip, batch, others).values())[1]
     np.testing.assert_array_equal(other[:2], true[:2])
     known = [frame for ref in bank for frame in dataset.sources["wall"].episode(ref.episode).frames(ref.frame_indices)]
     assert all(any(np.array_equal(frame, candidate) for candidate in known) for frame in other[2:])
