@@ -267,6 +267,7 @@ def model_facts(config: ExperimentConfig, dataset: Dataset, encoder: Encoder) ->
         "tokens_per_frame": encoder.grid[0] * encoder.grid[1],
         "action_dim": dataset.action_dim,
         "proprio_dim": 0 if statistics.proprio is None else statistics.proprio.size,
+        "frame_size": dataset.frame_size,
     }
     if dataset.action_adapters:
         facts["action_adapters"] = dataset.action_adapters

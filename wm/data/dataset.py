@@ -227,6 +227,18 @@ class Dataset:
         """False when a source holds features only: nothing can be drawn from it, or planned in a world."""
         return not self.features
 
+    @property
+    def frame_size(self) -> tuple[int, int] | None:
+        """Height and width, px, of the frames that have the model's own actions; None where they differ or cannot be read."""
+        sizes: set[tuple[int, int]] = set()
+        for name in self.labels.actions if self.has_pixels else ():
+            try:
+                height, width = self.sources[name].episode(self.split[name][0][0]).frames([0]).shape[1:3]
+            except UserError:  # with stored tokens nothing else asks for frames, and they may be gone
+                return None
+            sizes.add((height, width))
+        return sizes.pop() if len(sizes) == 1 else None
+
     def train_clips(self, num_frames: int) -> dict[str, ClipIndex]:
         """Every training clip, its actions whole, by group of `data.mixture`.
 

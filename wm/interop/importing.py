@@ -108,6 +108,7 @@ def import_checkpoint(source: Path, target: Path, data: Path | None = None, over
         "tokens_per_frame": sizes.tokens_per_frame,
         "action_dim": sizes.action_dim,
         "proprio_dim": sizes.proprio_dim,
+        "frame_size": None if dataset is None else dataset.frame_size,
         "train_hash": f"imported-{theirs.sha256[:12]}",
         "imported": {
             "from": str(file.resolve()),
