@@ -17,6 +17,7 @@ from rich.markup import escape
 from ray_jobs.cli_data import add_data_commands
 from ray_jobs.cli_encoder import add_encoder_commands
 from ray_jobs.cli_exchange import add_commands
+from ray_jobs.cli_serve import add_serve_command
 from ray_jobs.cli_worlds import add_world_commands
 from wm.config.errors import UserError
 from wm.evaluation.metric_names import METRICS
@@ -32,6 +33,7 @@ data_app = typer.Typer(help="Make, fetch, convert, inspect and tokenize data.", 
 app.add_typer(data_app, name="data")
 add_commands(app)
 add_encoder_commands(app)
+add_serve_command(app)
 add_world_commands(app, data_app)
 add_data_commands(data_app)
 console = Console()
