@@ -8,6 +8,7 @@ from scipy import stats
 
 from wm.evaluation.statistics import (
     Interval,
+    clustered_ratio,
     evidence_label,
     holm,
     mean_interval,
@@ -215,3 +216,26 @@ def test_seeds_needed_knows_when_seeds_do_not_help():
 def test_clipping_keeps_the_method():
     clipped = Interval(-0.2, 1.3, 0.9, "t").clipped(0, 1)
     assert clipped == Interval(0, 1, 0.9, "t")
+
+
+def test_a_ratio_of_sums_resamples_whole_clusters():
+    """Two clusters drawn twice: the ratio is 1, 3/2 or 2, with shares 1/4, 1/2, 1/4."""
+    interval = clustered_ratio([1, 1, 4], [1, 1, 2], ["a", "a", "b"])
+    assert (interval.low, interval.high) == (1, 2)
+    assert interval.method == "bootstrap over 2 episodes"
+    split = clustered_ratio([0.5, 0.5, 1, 4], [0.5, 0.5, 1, 2], ["a", "a", "a", "b"])
+    assert (split.low, split.high) == (1, 2)  # more items of one cluster narrow nothing
+    assert clustered_ratio([1, 2], [1, 1], ["a", "a"]) is None
+    assert clustered_ratio([1, 2], [0, 0], ["a", "b"]) is None
+    same = clustered_ratio([2, 4, 6], [1, 2, 3], ["a", "b", "c"])
+    assert (same.low, same.high) == (2, 2)
+    with pytest.raises(ValueError, match="finite pairs"):
+        clustered_ratio([1, np.nan], [1, 1], ["a", "b"])
+
+
+def test_a_clustered_interval_covers_the_truth_with_few_clusters():
+    rng, hits, names = np.random.default_rng(0), 0, [str(number // 5) for number in range(40)]
+    for seed in range(300):
+        values = np.repeat(rng.normal(size=8), 5) + 0.3 * rng.normal(size=40)
+        hits += clustered_ratio(values, np.ones(40), names, num_resamples=500, seed=seed).contains(0.0)
+    assert 0.9 <= hits / 300 <= 0.99
