@@ -64,6 +64,10 @@ class ClipReader:
         _check_sizes(refs, clips)
         return {key: np.stack([clip[key] for clip in clips]) for key in clips[0]}
 
+    def actions(self, ref: ClipRef) -> np.ndarray:
+        """The `actions` (T, .) of one clip, as `read` gives them: no frame is read. Zeros for a clip without any."""
+        return self._actions(ref, self._vectors(ref.source, ref.episode).actions)[0]
+
     def _read_one(self, ref: ClipRef, images: bool) -> Arrays:
         episode = self.sources[ref.source].episode(ref.episode)
         frames = ref.frame_indices
