@@ -257,12 +257,18 @@ def house_axes(width: float, height: float) -> tuple[Figure, Axes]:
     """An empty figure in the house look, sizes in inches."""
     figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
     axes = figure.add_subplot(facecolor="none")
+    in_house_look(axes)
+    return figure, axes
+
+
+def in_house_look(axes: Axes) -> None:
+    """Two spines in faint ink, small ticks."""
+    axes.set_facecolor("none")
     axes.spines[["top", "right"]].set_visible(False)
     for side in ("left", "bottom"):
         axes.spines[side].set(color=INK, alpha=0.5)
     axes.tick_params(colors=INK, labelsize=9)
     axes.xaxis.label.set(color=INK, fontsize=10)
-    return figure, axes
 
 
 def format_counts(counts: Iterable[int]) -> str:
