@@ -17,14 +17,13 @@ from experiments.figures import rollout_strip
 from ray_jobs.eval_table import render_quality
 from ray_jobs.runtime.progress import Narrator, Stage
 from ray_jobs.runtime.runs import Run
-from ray_jobs.runtime.trained import beside, open_trained
+from ray_jobs.runtime.trained import beside, encode_missing, open_trained
 from wm.build import load
 from wm.config.decoder import LpipsConfig
 from wm.config.errors import UserError
 from wm.data.atomic import atomic_file, write_json
 from wm.data.clip_index import ClipIndex
 from wm.data.clip_reader import to_batch
-from wm.data.token_files import TokenFiles
 from wm.evaluation.decoded import decoded_quality, decoded_strip
 from wm.evaluation.latent import imagine
 from wm.evaluation.patch_pca import patch_colours
@@ -158,17 +157,7 @@ def _read(run: Run, horizon: int, stage: Stage) -> _Clips:
         index = ClipIndex(episodes, history + horizon, run.config.data.clip.frameskip, whole_actions=False)
         held_out += index.spread(evaluate.clips, evaluate.seed)
     probe = dataset.probe_clips(history + 1).spread(evaluate.probe_clips, evaluate.seed)
-    needed = {(ref.source, ref.episode) for ref in [*held_out, *probe]}
-    missing = [
-        (store, episode)
-        for name, store in dataset.stores.items()
-        if isinstance(store, TokenFiles)
-        for episode in store.missing()
-        if (name, episode) in needed
-    ]
-    for number, (store, episode) in enumerate(missing, start=1):
-        list(store.write(inputs.encoder, [episode]))
-        stage.update(number, len(missing))
+    encode_missing(inputs, [*held_out, *probe], stage.update)
     whole, fit = (ClipGroup(refs, inputs.batch(refs)) for refs in (held_out, probe))
     return _Clips(by_labels(whole.refs, whole.batch), whole, fit)
 

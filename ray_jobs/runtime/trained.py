@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,25 +18,24 @@ from wm.config.yaml import parse_override
 from wm.data.normalization import DataStatistics
 from wm.training.checkpoint import read_manifest
 from wm.training_run import RunInputs
+from wm.types import ClipRef
 
 _DATA_PATH = re.compile(
     r"data\.sources\.[^.]+\.path"
 )  # data may move; their fingerprint tells whether they are the same
 
 
-def open_trained(checkpoint: Path, overrides: Sequence[str], command: str, changeable: Sequence[str]) -> Run:
-    """The run of a checkpoint folder, some of its settings changed.
+def trained_config(
+    checkpoint: Path, overrides: Sequence[str], command: str, changeable: Sequence[str]
+) -> tuple[ExperimentConfig, Path]:
+    """(what a checkpoint was trained with, some of its settings changed; storage.root). Opens no data.
 
     Args:
         changeable: branches of the config that `command` may change; where the data lie always may.
 
     Raises:
-        UserError: an override that the checkpoint decides, or its data are not there or are others.
+        UserError: an override that the checkpoint decides.
     """
-    facts = read_manifest(checkpoint)["facts"]
-    reason = facts.get("imported", {}).get(f"no_{command}")
-    if reason:
-        raise UserError(f"{checkpoint}: {reason}")
     changes: dict[str, Any] = {}
     for key, value in map(parse_override, overrides):
         if key.split(".", 1)[0] not in changeable and not _DATA_PATH.fullmatch(key):
@@ -45,9 +44,25 @@ def open_trained(checkpoint: Path, overrides: Sequence[str], command: str, chang
                 "data.sources.NAME.path"
             )
         changes[key] = value
-    trained = ExperimentConfig.model_validate_json(json.dumps(facts["config"]))
+    trained = ExperimentConfig.model_validate_json(json.dumps(read_manifest(checkpoint)["facts"]["config"]))
     root = storage_root(changes.get("storage.root") or trained.storage.root)
-    config = with_overrides(trained, {**changes, "storage.root": str(root)})
+    return with_overrides(trained, {**changes, "storage.root": str(root)}), root
+
+
+def open_trained(checkpoint: Path, overrides: Sequence[str], command: str, changeable: Sequence[str]) -> Run:
+    """The run of a checkpoint folder, some of its settings changed.
+
+    Args:
+        changeable: as `trained_config`.
+
+    Raises:
+        UserError: an override that the checkpoint decides, or its data are not there or are others.
+    """
+    facts = read_manifest(checkpoint)["facts"]
+    reason = facts.get("imported", {}).get(f"no_{command}")
+    if reason:
+        raise UserError(f"{checkpoint}: {reason}")
+    config, root = trained_config(checkpoint, overrides, command, changeable)
     try:
         inputs = RunInputs(config, root, build_encoder(config.encoder))
     except UserError as error:
@@ -59,6 +74,20 @@ def open_trained(checkpoint: Path, overrides: Sequence[str], command: str, chang
     # What the model was trained with: an imported one's program took them over all episodes.
     inputs.dataset.statistics = DataStatistics.from_json(facts["statistics"])
     return Run(RunPlan(config.model.variant, "", config.seed, config), inputs)
+
+
+def encode_missing(inputs: RunInputs, refs: Iterable[ClipRef], progress: Callable[[int, int], None]) -> None:
+    """Encode the episodes of these clips whose tokens are not stored yet; `progress` hears how many of how many are."""
+    needed = {(ref.source, ref.episode) for ref in refs}
+    missing = [
+        (store, episode)
+        for name, store in inputs.dataset.stores.items()
+        for episode in store.missing()
+        if (name, episode) in needed
+    ]
+    for number, (store, episode) in enumerate(missing, start=1):
+        list(store.write(inputs.encoder, [episode]))
+        progress(number, len(missing))
 
 
 def beside(checkpoint: Path, name: str) -> Path:
