@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import sys
 import time
@@ -17,6 +16,7 @@ from rich.markup import escape
 from ray_jobs.cli_data import add_data_commands
 from ray_jobs.cli_encoder import add_encoder_commands
 from ray_jobs.cli_exchange import add_commands
+from ray_jobs.cli_plan import add_planning_commands
 from ray_jobs.cli_serve import add_serve_command
 from ray_jobs.cli_worlds import add_world_commands
 from wm.config.errors import UserError
@@ -33,6 +33,7 @@ data_app = typer.Typer(help="Make, fetch, convert, inspect and tokenize data.", 
 app.add_typer(data_app, name="data")
 add_commands(app)
 add_encoder_commands(app)
+add_planning_commands(app)
 add_serve_command(app)
 add_world_commands(app, data_app)
 add_data_commands(data_app)
@@ -48,7 +49,6 @@ Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[PATH=VALUE]...", help="Config overrides, as in train.epochs=20.")
 ]
 Checkpoint = Annotated[Path, typer.Argument(help="A run folder or a checkpoint folder.")]
-_OVERRIDE = re.compile(r"[a-z_]+(\.[\w-]+)+=")  # plan.episodes=10, and no path
 Best = Annotated[bool, typer.Option("--best", help="A run's best checkpoint (train.best_metric), not its last.")]
 Address = Annotated[
     str | None, typer.Option(help="The head's dashboard; default: RAY_ADDRESS, else http://127.0.0.1:8265.")
@@ -152,60 +152,6 @@ def sweep(
 
     finished = run_sweep(searched, Narrator(console), only_resume=resume, html=html, began=_BEGAN)
     _exit_on_failures([] if finished.record.best is not None else ["no trial was completed"])
-
-
-@app.command()
-def plan(
-    arguments: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="CHECKPOINT... [PATH=VALUE]...", help="Run or checkpoint folders, and config overrides."
-        ),
-    ],
-    best: Best = False,
-    out: Annotated[
-        Path | None, typer.Option(help="Where outcomes, videos and figures go; default: beside the checkpoint.")
-    ] = None,
-    episodes: Annotated[
-        int | None, typer.Option(help="Planning problems for each goal horizon (plan.episodes).")
-    ] = None,
-    world: Annotated[str | None, typer.Option(help="The world (plan.world.kind).")] = None,
-    problems: Annotated[
-        str | None, typer.Option(help="dataset, random, or a file of saved problems (plan.problems).")
-    ] = None,
-    goal_horizons: Annotated[
-        str | None, typer.Option(help="Model steps to the goals, as in 3,5,10 (evaluate.grid.goal_horizons).")
-    ] = None,
-    planner: Annotated[
-        str | None,
-        typer.Option(help="One or more, as in cem,gradient (plan.planner.kind, crossed with the checkpoints)."),
-    ] = None,
-    videos: Annotated[int, typer.Option(help="Videos of each checkpoint and goal horizon.", min=0)] = 10,
-) -> None:
-    """Plan with trained models in simulation, on the same problems: success by goal horizon, with intervals."""
-    from ray_jobs.plan import plan_checkpoints
-    from ray_jobs.runtime.progress import Narrator
-
-    overrides = [given for given in arguments if _OVERRIDE.match(given)]
-    paths = [Path(given) for given in arguments if not _OVERRIDE.match(given)]
-    if not paths:
-        raise UserError("wm plan: no checkpoint; give one or more run or checkpoint folders")
-    aliases = {
-        "plan.episodes": episodes,
-        "plan.world.kind": world,
-        "plan.problems": problems,
-        "evaluate.grid.goal_horizons": f"[{goal_horizons}]" if goal_horizons is not None else None,
-    }
-    planners = [name.strip() for name in planner.split(",")] if planner is not None else []
-    plan_checkpoints(
-        paths,
-        [*overrides, *_aliases(**aliases)],
-        out,
-        Narrator(console),
-        planners=planners,
-        videos=videos,
-        which="best" if best else "latest",
-    )
 
 
 @app.command(name="eval", epilog=_METRIC_HELP)

@@ -13,10 +13,10 @@ from typing import Any, Literal
 
 from rich.console import Console
 
-from wm.build import build_objective, build_planner, load
+from wm.build import load
+from wm.build_planning import action_bounds, build_objective, build_planner
 from wm.config.errors import UserError
 from wm.config.experiment import ExperimentConfig
-from wm.config.plan import GradientConfig
 from wm.config.resolve import with_overrides
 from wm.config.yaml import parse_override
 from wm.serving.interface import interface_of
@@ -89,11 +89,10 @@ def open_served(
     """The model of a checkpoint, its planner and objective by `config`, ready to answer."""
     place = pick_device(device)
     model = load(checkpoint, str(place))
-    planner = build_planner(config.plan.planner, model.model.action_dim)
-    steps = config.plan.execute_steps
-    if steps is None:
-        steps = 1 if isinstance(config.plan.planner, GradientConfig) else planner.horizon
-    interface = interface_of(model, config, planner.horizon, steps)
+    _need_none_of_the_simulator(config)
+    bounds, memory_gb = action_bounds(config.plan, model), config.resources.planning_memory_gb
+    planner = build_planner(config.plan.planner, model, memory_gb=memory_gb, bounds=bounds)
+    interface = interface_of(model, config, planner.horizon, config.plan.steps_executed or planner.horizon)
     service = PlanService(model, planner, build_objective(config.plan.objective, model.model), interface)
     service.check()
     about = {
@@ -103,6 +102,14 @@ def open_served(
         "device": str(place),
     }
     return Served(service, PlanQueue(), about, timeout_s)
+
+
+def _need_none_of_the_simulator(config: ExperimentConfig) -> None:
+    """Raises UserError for limits: they need proprioception at every step, and an answer is many steps."""
+    if config.plan.limits:
+        raise UserError(
+            f"plan.limits.{next(iter(config.plan.limits))}: a server does not see the robot move; put limits where actions are executed"
+        )
 
 
 def _headline(served: Served, checkpoint: Path) -> str:

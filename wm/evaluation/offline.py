@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from torch import Tensor
 from wm.config.errors import UserError
 from wm.contracts import Dynamics, Objective, Planner
 from wm.evaluation.offline_clips import OfflineClip
-from wm.types import Observation
+from wm.types import Observation, Plan, WarmStart
 
 PLANNED, RECORDED, OTHER, RANDOM, MEAN = "planned", "recorded", "other", "random", "mean"
 CONTROLS = (OTHER, RANDOM, MEAN)  # another clip's actions, N(0, 1), and the mean action of the training data
@@ -78,11 +78,12 @@ def search(
     objective: Objective,
     context: Tensor,
     goal: Tensor,
-    start: Tensor | None,
+    start: WarmStart | None,
     generator: torch.Generator,
-) -> Tensor:
-    """Normalised actions (H, A F) of one plan, on the CPU (so that a GPU is done with it): the one place that calls a planner."""
-    return planner.plan(dynamics, objective, context, goal, start, generator).actions.cpu()
+) -> Plan:
+    """One plan, whose actions (1, H, A F) are on the CPU (so that a GPU is done with it): the one place that calls a planner."""
+    plan = planner.plan(dynamics, objective, context, goal, start, [generator])
+    return replace(plan, actions=plan.actions.cpu())
 
 
 class OfflineEvaluation:
@@ -146,21 +147,21 @@ class OfflineEvaluation:
         costs: dict[str, list[float]] = {who: [] for who in (PLANNED, *follow)}
         executed: list[Tensor] = []
         plan_s: list[float | None] = []
-        start: Tensor | None = None
+        start: WarmStart | None = None
         for look in looks:
             context, dynamics = self._seen(clip, content, clip.now + look)
             began_s = time.perf_counter()
             planner = self.make_planner(steps - look)
-            plan = search(planner, dynamics, self.objective, context, goal, start, generator)
+            found = search(planner, dynamics, self.objective, context, goal, start, generator)
+            plan = found.actions[0]
             took_s = time.perf_counter() - began_s
             plan_s.append(took_s if steps - look in self._warm else None)
             self._warm.add(steps - look)  # kernels are chosen and memory is taken in the first call of each length
             candidates = {PLANNED: plan, **{who: actions[look:] for who, actions in follow.items()}}
             for who, cost in zip(candidates, self._costs(dynamics, context, goal, candidates), strict=True):
                 costs[who].append(cost)
-            done, rest = plan.tensor_split([self.execute_steps])
-            executed.append(done)
-            start = rest if len(rest) else None
+            executed.append(plan[: self.execute_steps])
+            start = WarmStart.after(found, self.execute_steps)
         error, copy = self._latent_errors(clip, content)
         acted = {PLANNED: torch.cat(executed), **{who: follow[who] for who in (RECORDED, OTHER, RANDOM)}}
         return ClipOutcome(

@@ -16,6 +16,7 @@ from wm.loaded import LoadedModel
 from wm.serving.deadline import Deadline, watched
 from wm.serving.interface import Interface
 from wm.serving.request import PlanRequest
+from wm.types import WarmStart
 
 FAR_STD = 5.0  # of the training actions' standard deviation: what a person should look at before a robot does it
 
@@ -91,8 +92,10 @@ class PlanService:
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
             start_cost = float(self.objective(context, goal)[0])
-        plan = self.planner.plan(self.model.dynamics, self.objective, context, goal, start, generator)
-        return _Found(plan.actions, float(plan.cost), list(plan.trace.get("cost", [])), start_cost)
+        guess = None if start is None else WarmStart(start[None])
+        plan = self.planner.plan(self.model.dynamics, self.objective, context, goal, guess, [generator])
+        curve = plan.trace["cost"][0].tolist() if "cost" in plan.trace else []
+        return _Found(plan.actions[0], float(plan.cost[0]), curve, start_cost)
 
     def _warnings(self, found: _Found) -> list[str]:
         warnings = []
