@@ -114,4 +114,6 @@ def _cell(estimate: Estimate | None, fixed: bool = False) -> Text:
 def _number(value: float, fixed: bool = False) -> str:
     if abs(value) >= 100:
         return f"{value:.0f}"
-    return f"{value:.2f}" if fixed or value == 0 or abs(value) >= 0.1 else f"{value:.2g}"
+    if fixed or value == 0 or abs(value) >= 0.1:
+        return f"{round(value, 2) + 0.0:.2f}"  # never -0.00
+    return f"{value:.2g}"
