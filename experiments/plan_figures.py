@@ -19,13 +19,20 @@ _GREEN, _RED = "#009e73", "#d55e00"
 
 @dataclass(frozen=True)
 class HorizonPoint:
-    """Success of one label at one goal horizon; `order` gives it one colour everywhere, -1 to a control."""
+    """Success of one label at one goal horizon; `order` gives it one colour everywhere, -1 to a control.
+
+    Args:
+        distance: mean state distance at the end, where problems were completed.
+        plan_s: mean seconds a plan; None for controls.
+    """
 
     label: str
     order: int
     horizon: int
     mean: float
     interval: Interval | None
+    distance: float | None = None
+    plan_s: float | None = None
 
 
 def draw_goal_horizons(frame: Sequence[HorizonPoint]) -> Figure:

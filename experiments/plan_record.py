@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import isfinite
 
 from experiments.metric_text import SUCCESS_PREFIX, natural_key
 from experiments.records import ExperimentRecord, RunRecord
@@ -41,7 +40,6 @@ def planning_record(name: str, planned: Sequence[Planned], facts: Mapping[str, s
             variant=each.label,
             case=case_of(horizon),
             seed=each.seed,
-            metrics=_metrics(outcomes),
             successes={METRIC: [int(outcome.success) for outcome in outcomes]},
         )
         for each in planned
@@ -63,14 +61,3 @@ def planning_record(name: str, planned: Sequence[Planned], facts: Mapping[str, s
 def case_of(horizon: int) -> str:
     """The case's name."""
     return f"goal horizon {horizon}"
-
-
-def _metrics(outcomes: Sequence[PlanOutcome]) -> dict[str, float]:
-    """Means over the problems that were completed."""
-    done = [outcome for outcome in outcomes if outcome.failure is None]
-    values = {
-        "state_distance": [outcome.state_distance for outcome in done],
-        "plan_s": [seconds for outcome in done for seconds in outcome.plan_s],
-    }
-    known = {name: [value for value in of if isfinite(value)] for name, of in values.items()}
-    return {f"plan/{name}": sum(of) / len(of) for name, of in known.items() if of}

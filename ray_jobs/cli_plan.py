@@ -22,7 +22,9 @@ def add_planning_commands(app: typer.Typer) -> None:
 def plan(
     arguments: Annotated[
         list[str],
-        typer.Argument(metavar="CHECKPOINT... [PATH=VALUE]...", help="Run or checkpoint folders, and config overrides."),
+        typer.Argument(
+            metavar="CHECKPOINT... [PATH=VALUE]...", help="Run or checkpoint folders, and config overrides."
+        ),
     ],
     best: Annotated[
         bool, typer.Option("--best", help="A run's best checkpoint (train.best_metric), not its last.")

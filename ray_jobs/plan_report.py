@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +13,8 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from experiments.comparison import ComparisonTable, Row, compare
-from experiments.comparison_text import format_cell, markdown_row
+from experiments.comparison import ComparisonTable, compare
+from experiments.comparison_text import markdown_row
 from experiments.figures import to_png
 from experiments.metric_text import count
 from experiments.pictures import plan_video
@@ -103,22 +103,34 @@ def report(solved: Sequence[Solved], out: Path | None, narrator: Narrator, video
 
 def horizon_frame(table: ComparisonTable, planned: Sequence[Planned]) -> list[HorizonPoint]:
     """Rows of the figure and the table: labels in their order, then controls."""
-    rows = [row for row in table.rows if METRIC in row.estimates]
-    labels = list(dict.fromkeys(row.variant for row in rows))
-    points = [
-        HorizonPoint(row.variant, labels.index(row.variant), _horizon(row), estimate.value, estimate.interval)
-        for row in rows
-        if (estimate := row.estimates[METRIC])
-    ]
+    groups: dict[tuple[str, int], list[PlanOutcome]] = {}
+    for each in planned:
+        for horizon, outcomes in each.outcomes.items():
+            groups.setdefault((each.label, horizon), []).extend(outcomes)
+    labels = list(dict.fromkeys(each.label for each in planned if not each.control))
+    cases = {case_of(horizon): horizon for _, horizon in groups}
+    points: list[HorizonPoint] = []
+    for row in table.rows:
+        estimate, horizon = row.estimates[METRIC], cases[row.case]
+        means = _distance(groups[row.variant, horizon]), _plan_s(groups[row.variant, horizon])
+        order = labels.index(row.variant)
+        points.append(HorizonPoint(row.variant, order, horizon, estimate.value, estimate.interval, *means))
     for each in planned:
         for horizon, outcomes in each.outcomes.items() if each.control else ():
             success = np.array([[float(outcome.success) for outcome in outcomes]])
-            points.append(HorizonPoint(each.label, -1, horizon, float(success.mean()), mean_interval(success)))
+            mean, interval = float(success.mean()), mean_interval(success)
+            points.append(HorizonPoint(f"{each.label} actions", -1, horizon, mean, interval, _distance(outcomes)))
     return points
 
 
-def _horizon(row: Row) -> int:
-    return int(row.case.removeprefix(case_of(0)[:-1]))
+def _distance(outcomes: Sequence[PlanOutcome]) -> float | None:
+    known = [outcome.state_distance for outcome in outcomes if outcome.failure is None]
+    return float(np.mean(known)) if known else None
+
+
+def _plan_s(outcomes: Sequence[PlanOutcome]) -> float | None:
+    known = [seconds for outcome in outcomes for seconds in outcome.plan_s]
+    return float(np.mean(known)) if known else None
 
 
 def _say(
@@ -129,7 +141,7 @@ def _say(
     for index, head in enumerate(["", *(f"goal {horizon}" for horizon in horizons)]):
         view.add_column(head, justify="right" if index else "left")
     for label, order in dict.fromkeys((point.label, point.order) for point in frame):
-        cells = [_cell(table, frame, label, order, horizon) for horizon in horizons]
+        cells = [_cell(frame, label, order, horizon) for horizon in horizons]
         view.add_row(Text(label), *(Text("\n".join(cell)) for cell in cells), style="dim" if order < 0 else None)
     narrator.console.print(view)
     for item in table.differences:
@@ -139,28 +151,26 @@ def _say(
         for horizon, outcomes in each.outcomes.items():
             _say_what_is_wrong(each.label, horizon, outcomes, narrator)
     sizes = count(max(len(o) for each in planned for o in each.outcomes.values()), "problem")
-    note = f"{sizes} a goal horizon; brackets: 95 % interval (one seed: Wilson). Distances and seconds: means."
+    note = (
+        f"{sizes} a goal horizon. {table.caption} Then the mean state distance at the end and the mean seconds a plan."
+    )
     narrator.console.print(Text(note, style="dim"))
     narrator.console.print(f"Outcomes, videos, figures: {folder}", highlight=False, soft_wrap=True)
 
 
-def _cell(table: ComparisonTable, frame: Sequence[HorizonPoint], label: str, order: int, horizon: int) -> list[str]:
-    """Success and its interval; of checkpoints also the distance left and the seconds a plan."""
-    if order >= 0:
-        row = next((r for r in table.rows if r.variant == label and _horizon(r) == horizon), None)
-        if row is None:
-            return [""]
-        lines = list(format_cell(row, METRIC))
-        extra = {name: row.estimates.get(f"plan/{name}") for name in ("state_distance", "plan_s")}
-        if distance := extra["state_distance"]:
-            lines.append(f"{distance.value:.3g} away")
-        if seconds := extra["plan_s"]:
-            lines.append(f"{seconds.value:.2g} s")
-        return lines
-    point = next((p for p in frame if p.label == label and p.order < 0 and p.horizon == horizon), None)
-    if point is None or point.interval is None:
+def _cell(frame: Sequence[HorizonPoint], label: str, order: int, horizon: int) -> list[str]:
+    """Success and its interval, the distance left, the seconds a plan."""
+    point = next((p for p in frame if (p.label, p.order, p.horizon) == (label, order, horizon)), None)
+    if point is None:
         return [""]
-    return [f"{100 * point.mean:.0f} %", f"[{100 * point.interval.low:.0f}, {100 * point.interval.high:.0f}]"]
+    lines = [f"{100 * point.mean:.0f} %"]
+    if point.interval is not None:
+        lines.append(f"[{100 * point.interval.low:.0f}, {100 * point.interval.high:.0f}]")
+    if point.distance is not None:
+        lines.append(f"{point.distance:.3g} away")
+    if point.plan_s is not None:
+        lines.append(f"{point.plan_s:.2g} s")
+    return lines
 
 
 def _say_what_is_wrong(label: str, horizon: int, outcomes: Sequence[PlanOutcome], narrator: Narrator) -> None:
@@ -180,7 +190,7 @@ def _markdown(table: ComparisonTable, frame: Sequence[HorizonPoint]) -> str:
     horizons = sorted({point.horizon for point in frame})
     lines = [markdown_row(["", *(f"goal horizon {h}" for h in horizons)]), markdown_row(["---"] * (len(horizons) + 1))]
     for label, order in dict.fromkeys((point.label, point.order) for point in frame):
-        cells = [" ".join(_cell(table, frame, label, order, h)[:2]) for h in horizons]
+        cells = [" ".join(_cell(frame, label, order, h)[:2]) for h in horizons]
         lines.append(markdown_row([label, *cells]))
     return "\n".join([*lines, "", *(f"- {item.case}: {item.verdict}" for item in table.differences), ""])
 
@@ -188,7 +198,7 @@ def _markdown(table: ComparisonTable, frame: Sequence[HorizonPoint]) -> str:
 # -- one checkpoint -----------------------------------------------------------------------------------------------------
 
 
-def _draw(solved: Solved, videos: int, progress: object) -> None:
+def _draw(solved: Solved, videos: int, progress: Callable[[int, int], None]) -> None:
     run, planned = solved.run, solved.planned
     world, model = build_world(run.config.plan.world), load(solved.checkpoint)
     pictures = _Pictures(model, run)
@@ -206,7 +216,7 @@ def _draw(solved: Solved, videos: int, progress: object) -> None:
                 with atomic_file(folder / f"plan_{number}_{word}.mp4") as partial:
                     partial.write_bytes(video)
             drawn += 1
-            progress(drawn, total)  # type: ignore[operator]
+            progress(drawn, total)
         goals = [problem.state_g for problem in problems]
         names = [*world.state_names, ""][:2]
         _write_figure(folder / "trajectories.png", draw_trajectories(outcomes, goals, names))
@@ -272,7 +282,8 @@ def _record(solved: Solved, folder: Path) -> None:
         **{f"version.{name}": version for name, version in library_versions().items()},
     }
     params = flatten(run.config.model_dump(mode="json", include={"plan": True, "evaluate": {"grid"}}))
-    log = tracker.open_run(f"{planned.label} seed {planned.seed}", solved.target.name, tags=tags, params=params)
+    identity = f"{solved.target.name}/{run.config.plan.episodes}"  # more problems are other numbers
+    log = tracker.open_run(f"{planned.label} seed {planned.seed}", identity, tags=tags, params=params)
     log.rows([{"step": 0, "metrics": solved_metrics(planned)}])
     for file in sorted(solved.target.glob("*.png")):
         log.artifact(file)

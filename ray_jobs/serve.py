@@ -108,7 +108,8 @@ def _need_none_of_the_simulator(config: ExperimentConfig) -> None:
     """Raises UserError for limits: they need proprioception at every step, and an answer is many steps."""
     if config.plan.limits:
         raise UserError(
-            f"plan.limits.{next(iter(config.plan.limits))}: a server does not see the robot move; put limits where actions are executed"
+            f"plan.limits.{next(iter(config.plan.limits))}: a server does not see the robot move; put limits where actions are "
+            "executed"
         )
 
 

@@ -8,6 +8,7 @@ from ray_jobs.runtime.runs import Run
 from wm.build import build_world
 from wm.config.errors import UserError
 from wm.config.hashing import problem_hash
+from wm.contracts import World
 from wm.evaluation.problems import dataset_problems, load_problems, random_problems, save_problems
 from wm.interop.plan_targets import load_plan_targets
 from wm.types import Problem
@@ -64,7 +65,28 @@ def _given(run: Run, file: Path, goal_horizon: int) -> list[Problem]:
             f"plan.problems: {file} has no problem of goal horizon {goal_horizon}; it has those of {there or 'none'} "
             "(evaluate.grid.goal_horizons, --goal-horizons)"
         )
-    return chosen[: run.config.plan.episodes]
+    chosen = chosen[: run.config.plan.episodes]
+    world = build_world(run.config.plan.world)
+    for problem in chosen:
+        _check_fit(problem, world, file)
+    return chosen
+
+
+def _check_fit(problem: Problem, world: World, file: Path) -> None:
+    """Raises UserError for a problem of another world."""
+    size = world.frame_size
+    for name in ("frame_0", "frame_g"):
+        height, width = getattr(problem, name).shape[:2]
+        if (height, width) != (size, size):
+            raise UserError(
+                f"plan.problems: {file}: {name} of {problem.id} is {height} x {width}, but world '{world.name}' draws {size} x {size}"
+            )
+    for name in ("state_0", "state_g"):
+        given, wanted = len(getattr(problem, name)), len(world.state_names)
+        if given != wanted:
+            raise UserError(
+                f"plan.problems: {file}: {name} of {problem.id} has {given} entries, but a state of world '{world.name}' has {wanted}"
+            )
 
 
 def _check_frame_size(run: Run) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from ray_jobs.plan import plan_checkpoint
+from ray_jobs.plan import plan_checkpoints
 from ray_jobs.runtime.progress import Narrator
 from tests.ray_jobs.crashing_world import STEPS_BEFORE
 from tests.wm.data import samples
@@ -30,7 +30,8 @@ def test_a_dead_simulator_fails_its_problem(tmp_path: Path, ray_cluster: Any) ->
     given = [f"storage.root={tmp_path / 'home'}", "plan.episodes=4", "plan.max_iterations=1"]
     given += [f"plan.world.{name}={value}" for name, value in world.items()]
     given += ["resources.planning_actors=2"]
-    (outcomes,) = plan_checkpoint(run.folder.path, given, tmp_path / "out", Narrator(Console(quiet=True))).values()
+    planned = plan_checkpoints([run.folder.path], given, tmp_path / "out", Narrator(Console(quiet=True)))
+    (outcomes,) = planned[0].outcomes.values()
     assert len(outcomes) == 4
     died = [outcome for outcome in outcomes if outcome.failure is not None]
     assert 0 < len(died) < 4

@@ -19,7 +19,7 @@ from wm.evaluation import offline
 from wm.evaluation.offline import OfflineEvaluation
 from wm.evaluation.offline_clips import OfflineClip
 from wm.planning import CemPlanner, LatentObjective
-from wm.types import Observation
+from wm.types import Observation, Plan
 
 World = tuple[np.ndarray, np.ndarray]
 
@@ -97,9 +97,11 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
     def search(
         horizon: int, dynamics: Any, objective: Any, context: Tensor, goal: Tensor, start: Any, generator: Any
-    ) -> Tensor:
-        given.append({"context": context, "goal": goal, "start": start, "horizon": horizon, "model": dynamics})
-        return torch.arange(1.0, horizon + 1)[:, None].expand(-1, 2) + 10 * len(given)
+    ) -> Plan:
+        rest = None if start is None else start.actions[0]
+        given.append({"context": context, "goal": goal, "start": rest, "horizon": horizon, "model": dynamics})
+        actions = torch.arange(1.0, horizon + 1)[:, None].expand(-1, 2) + 10 * len(given)
+        return Plan(actions[None], torch.zeros(1))
 
     monkeypatch.setattr(offline, "search", search)
     return given
