@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,10 +34,10 @@ class Golden:
         """Everything below `prefix`, without it."""
         return {key[len(prefix) :]: self[key] for key in self.arrays if key.startswith(prefix)}
 
-    def state(self, when: str, problem: int) -> Tensor:
-        """The toy world's state (1, 1, 1, 8) of one problem: [visual, flattened | proprio]."""
-        parts = [self[f"in/{when}_visual"][problem].flatten(), self[f"in/{when}_proprio"][problem].flatten()]
-        return torch.cat(parts).view(1, 1, 1, -1)
+    def states(self, when: str, problems: Sequence[int]) -> Tensor:
+        """The toy world's states (B, 1, 1, 8) of some problems: [visual, flattened | proprio]."""
+        parts = [self[f"in/{when}_{part}"][problems].flatten(1) for part in ("visual", "proprio")]
+        return torch.cat(parts, dim=1)[:, None, None]
 
 
 def load_case(path: Path) -> Golden:
@@ -60,12 +60,12 @@ def assert_golden_gradient(value: Tensor, reference: Tensor, tolerance: float = 
     assert error <= tolerance * scale, f"off by {error:.3g}, at most {tolerance * scale:.3g} allowed"
 
 
-def replay(recorded: list[Tensor]) -> NoiseSource:
-    """A NoiseSource that hands out recorded noise, one tensor a call."""
-    rest = iter(recorded)
+def replay(recorded: Sequence[Sequence[Tensor]], generators: Sequence[torch.Generator]) -> NoiseSource:
+    """A NoiseSource that hands each generator its own problem's recorded noise, one tensor a call."""
+    rest = {generator: iter(noise) for generator, noise in zip(generators, recorded, strict=True)}
 
     def draw(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-        noise = next(rest)
+        noise = next(rest[generator])
         assert noise.shape == shape
         return noise
 

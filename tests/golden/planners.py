@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -12,7 +13,7 @@ from wm.config.plan import CemConfig, GradientConfig, ObjectiveConfig
 from wm.planning.cem import CemPlanner, elite_indices, refit
 from wm.planning.gradient import GradientPlanner
 from wm.planning.objective import LatentObjective, channel_split, latent_cost
-from wm.types import Observation
+from wm.types import Observation, WarmStart
 
 
 @dataclass
@@ -69,13 +70,19 @@ def check_objective(case: Golden) -> None:
         assert_golden(torch.stack(costs), case[f"out/{frames}"])
 
 
+def groups(case: Golden) -> list[list[int]]:
+    """Every problem alone, then all of them in one call."""
+    every = list(range(case.size("n_evals")))
+    return [*([problem] for problem in every), every]
+
+
 def check_cem(case: Golden) -> None:
-    for problem in range(case.size("n_evals")):
-        check_cem_problem(case, problem)
+    for problems in groups(case):
+        check_cem_problems(case, problems)
 
 
-def check_cem_problem(case: Golden, problem: int) -> None:
-    """Every iteration of one problem: candidates, costs, elites, mean, spread, and the plan."""
+def check_cem_problems(case: Golden, problems: Sequence[int]) -> None:
+    """Every iteration of problems planned together: candidates, costs, elites, mean, spread, and the plan."""
     config = CemConfig(
         horizon=case.size("horizon"),
         num_samples=case.size("num_samples"),
@@ -83,55 +90,63 @@ def check_cem_problem(case: Golden, problem: int) -> None:
         num_iterations=case.size("opt_steps"),
         init_std=case.cfg("var_scale"),
     )
-    start = case["in/init_actions"][problem] if "in/init_actions" in case.arrays else None
-    context, goal = case.state("obs0", problem), case.state("goal", problem)
+    start = WarmStart(case["in/init_actions"][problems]) if "in/init_actions" in case.arrays else None
+    context, goal = case.states("obs0", problems), case.states("goal", problems)
     dynamics, objective = toy_dynamics(case), toy_objective(case)
-    planner = CemPlanner(config, case.size("action_dim"), noise=replay(list(case["in/noise"][:, problem])))
-    plan = planner.plan(dynamics, objective, context, goal, start, torch.Generator())
+    generators = [torch.Generator() for _ in problems]
+    noise = replay([list(case["in/noise"][:, problem]) for problem in problems], generators)
+    planner = CemPlanner(config, case.size("action_dim"), noise=noise)
+    plan = planner.plan(dynamics, objective, context, goal, start, generators)
 
-    candidates = torch.stack(dynamics.asked[: config.num_iterations])
-    assert_golden(candidates, case["out/candidates"][:, problem])
-    costs = torch.stack([objective(dynamics.rollout(context, batch), goal) for batch in candidates])
-    assert_golden(costs, case["out/cost"][:, problem])
-    assert_golden(torch.tensor(plan.trace["best_cost"]), case["out/best_cost"][:, problem])
-    assert_golden(torch.tensor(plan.trace["cost"]), case["out/cost"][:, problem, 0])
-    for step, (batch, cost) in enumerate(zip(candidates, costs, strict=True)):
-        assert torch.equal(elite_indices(cost, config.num_elites), case["out/topk"][step, problem])
-        mean, std = refit(batch, cost, config.num_elites, torch.zeros(()))
-        assert_golden(mean, case["out/mu"][step, problem])
-        assert_golden(std, case["out/sigma"][step, problem])
-        assert_golden(torch.tensor(plan.trace["std"][step]), case["out/sigma"][step, problem].mean())
-    assert_golden(plan.actions, case["out/plan"][problem])
+    asked = torch.stack(dynamics.asked[: config.num_iterations]).unflatten(1, (len(problems), -1))
+    for row, problem in enumerate(problems):
+        candidates = asked[:, row]
+        assert_golden(candidates, case["out/candidates"][:, problem])
+        rows = slice(row, row + 1)
+        costs = torch.stack([objective(dynamics.rollout(context[rows], batch), goal[rows]) for batch in candidates])
+        assert_golden(costs, case["out/cost"][:, problem])
+        assert_golden(plan.trace["best_cost"][row], case["out/best_cost"][:, problem])
+        assert_golden(plan.trace["cost"][row], case["out/cost"][:, problem, 0])
+        for step, (batch, cost) in enumerate(zip(candidates, costs, strict=True)):
+            assert torch.equal(elite_indices(cost, config.num_elites), case["out/topk"][step, problem])
+            mean, std = refit(batch, cost, config.num_elites, torch.zeros(()))
+            assert_golden(mean, case["out/mu"][step, problem])
+            assert_golden(std, case["out/sigma"][step, problem])
+            assert_golden(plan.trace["std"][row, step], case["out/sigma"][step, problem].mean())
+        assert_golden(plan.actions[row], case["out/plan"][problem])
 
 
 def check_gradient(case: Golden) -> None:
-    for problem in range(case.size("n_evals")):
-        check_gradient_problem(case, problem)
+    for problems in groups(case):
+        check_gradient_problems(case, problems)
 
 
-def check_gradient_problem(case: Golden, problem: int) -> None:
-    """Every step of one problem: actions, cost, size of the gradient, and the plan."""
+def check_gradient_problems(case: Golden, problems: Sequence[int]) -> None:
+    """Every step of problems planned together: actions, cost, size of the gradient, and the plan."""
     config = GradientConfig(
         horizon=case.size("horizon"),
         num_iterations=case.size("opt_steps"),
         lr=case.cfg("lr"),
         action_noise=case.cfg("action_noise"),
     )
-    start, zero_action, noise = None, None, list(case["in/noise"][:, problem])
+    start, zero_action = None, None
+    recorded = [list(case["in/noise"][:, problem]) for problem in problems]
     if "in/init_noise" in case.arrays:
-        noise = [case["in/init_noise"][problem], *noise]
+        recorded = [[case["in/init_noise"][problem], *of] for problem, of in zip(problems, recorded, strict=True)]
     else:
-        start = case["in/init_actions"][problem]
+        start = WarmStart(case["in/init_actions"][problems])
         zero_action = (-case["in/action_mean"] / case["in/action_std"]).tile(case.size("frameskip"))
-    dynamics = toy_dynamics(case)
-    planner = GradientPlanner(config, case.size("action_dim"), zero_action, noise=replay(noise))
-    context, goal = case.state("obs0", problem), case.state("goal", problem)
-    plan = planner.plan(dynamics, toy_objective(case), context, goal, start, torch.Generator())
+    dynamics, generators = toy_dynamics(case), [torch.Generator() for _ in problems]
+    noise = replay(recorded, generators)
+    planner = GradientPlanner(config, case.size("action_dim"), zero_action, noise=noise)
+    context, goal = case.states("obs0", problems), case.states("goal", problems)
+    plan = planner.plan(dynamics, toy_objective(case), context, goal, start, generators)
 
-    iterates = torch.cat(dynamics.asked)
-    assert_golden(iterates[0], case["out/actions0"][problem], 5e-6)
-    assert_golden(iterates[1:], case["out/actions"][:, problem], 5e-6)
-    assert_golden(torch.tensor(plan.trace["cost"]), case["out/loss"][:, problem], 5e-6)
-    norms = case["out/grad"][:, problem].flatten(1).norm(dim=1)
-    assert_golden(torch.tensor(plan.trace["gradient_norm"]), norms, 5e-6)
-    assert_golden(plan.actions, case["out/plan"][problem], 5e-6)
+    iterates = torch.stack(dynamics.asked)
+    for row, problem in enumerate(problems):
+        assert_golden(iterates[0, row], case["out/actions0"][problem], 5e-6)
+        assert_golden(iterates[1:, row], case["out/actions"][:, problem], 5e-6)
+        assert_golden(plan.trace["cost"][row], case["out/loss"][:, problem], 5e-6)
+        norms = case["out/grad"][:, problem].flatten(1).norm(dim=1)
+        assert_golden(plan.trace["gradient_norm"][row], norms, 5e-6)
+        assert_golden(plan.actions[row], case["out/plan"][problem], 5e-6)

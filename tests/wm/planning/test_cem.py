@@ -3,55 +3,53 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from pydantic import ValidationError
 
-from tests.golden.planners import check_cem_problem
+from tests.golden.planners import check_cem_problems
 from wm.config.errors import UserError
 from wm.config.plan import CemConfig
 from wm.planning import CemPlanner
 from wm.planning.cem import elite_indices, refit
+from wm.types import WarmStart
 
 
-@pytest.mark.parametrize("problem", [0, 1])
+@pytest.mark.parametrize("problems", [[0], [1], [0, 1]], ids=str)
 @pytest.mark.parametrize("case_name", ["cem", "cem_warmstart"])
-def test_every_iteration_is_the_reference_s(golden, case_name, problem):
-    check_cem_problem(golden(case_name), problem)
+def test_every_iteration_is_the_reference_s(golden, case_name, problems):
+    check_cem_problems(golden(case_name), problems)
 
 
 def test_it_finds_the_least_squares_plan(linear_problem):
     for seed in range(3):
-        p = linear_problem(seed)
-        planner = CemPlanner(CemConfig(horizon=3, num_iterations=30), 1)
-        plan = planner.plan(p.dynamics, p.objective, p.context, p.goal, None, torch.Generator().manual_seed(seed))
+        p = linear_problem(seed, problems=2)
+        plan = p.plan(CemPlanner(CemConfig(horizon=3, num_iterations=30), 1))
         torch.testing.assert_close(plan.actions, p.best_actions, rtol=0, atol=1e-2)
-        assert plan.cost == pytest.approx(p.best_cost, rel=1e-4)
+        torch.testing.assert_close(plan.cost, p.best_cost, rtol=1e-4, atol=0)
 
 
 def test_chunks_give_the_same_plan(linear_problem):
     plans = []
     for chunk_size in (None, 300, 64, 7):
         p = linear_problem(horizon=3, action_dim=2)
-        planner = CemPlanner(CemConfig(horizon=3, num_iterations=10), 2, chunk_size)
-        plans.append(planner.plan(p.dynamics, p.objective, p.context, p.goal, None, torch.Generator().manual_seed(3)))
+        plans.append(p.plan(CemPlanner(CemConfig(horizon=3, num_iterations=10), 2, chunk_size), seeds=[3]))
     for plan in plans[1:]:
         torch.testing.assert_close(plan.actions, plans[0].actions, rtol=0, atol=1e-5)
-        assert plan.cost == pytest.approx(plans[0].cost, rel=1e-5)
+        torch.testing.assert_close(plan.cost, plans[0].cost, rtol=1e-5, atol=0)
 
 
 def test_sample_0_is_the_mean_and_the_cost_is_that_of_the_plan(linear_problem):
     p = linear_problem()
-    start = torch.tensor([[0.5], [-0.25]])
-    planner = CemPlanner(CemConfig(horizon=3, num_iterations=2), 1)
-    plan = planner.plan(p.dynamics, p.objective, p.context, p.goal, start, torch.Generator().manual_seed(0))
+    start = WarmStart(torch.tensor([[[0.5], [-0.25]]]))
+    plan = p.plan(CemPlanner(CemConfig(horizon=3, num_iterations=2), 1), start)
     first, second, last = p.dynamics.asked
     assert torch.equal(first[0], torch.tensor([[0.5], [-0.25], [0.0]]))
-    cost = p.objective(p.dynamics.rollout(p.context, first), p.goal)
-    assert torch.equal(second[0], first[cost.topk(30, largest=False).indices].mean(dim=0))
-    assert torch.equal(last, plan.actions[None])
-    assert plan.cost == pytest.approx(float(p.objective(p.dynamics.rollout(p.context, last), p.goal)))
+    assert torch.equal(second[0], first[p.cost(first).topk(30, largest=False).indices].mean(dim=0))
+    assert torch.equal(last, plan.actions)
+    torch.testing.assert_close(plan.cost, p.cost(last))
     assert p.dynamics.num_encoded == 0
 
 
@@ -63,10 +61,10 @@ def test_candidates_that_the_model_cannot_judge_are_never_elites(linear_problem)
         return torch.where(torch.arange(len(cost)) % 2 == 1, torch.nan, cost)
 
     planner = CemPlanner(CemConfig(horizon=3, num_iterations=30), 1)
-    plan = planner.plan(p.dynamics, objective, p.context, p.goal, None, torch.Generator().manual_seed(0))
+    plan = replace(p, objective=objective).plan(planner)
     torch.testing.assert_close(plan.actions, p.best_actions, rtol=0, atol=1e-2)
     with pytest.raises(UserError, match="NaN for every candidate"):
-        planner.plan(p.dynamics, lambda x, g: x[:, 0, 0, 0] * torch.nan, p.context, p.goal, None, torch.Generator())
+        replace(p, objective=lambda x, g: x[:, 0, 0, 0] * torch.nan).plan(planner)
 
 
 def test_fewer_finite_costs_than_elites():

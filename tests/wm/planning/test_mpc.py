@@ -8,6 +8,7 @@ from dataclasses import fields
 import pytest
 import torch
 
+from tests.toys import generators
 from wm.config.plan import CemConfig, RandomConfig
 from wm.contracts import Planner
 from wm.planning import CemPlanner, Mpc, RandomPlanner
@@ -21,14 +22,14 @@ class CountingPlanner:
         self.horizon = horizon
         self.given: list[dict] = []
 
-    def plan(self, dynamics, objective, context, goal, start, generator) -> Plan:
+    def plan(self, dynamics, objective, context, goal, start, generators) -> Plan:
         first = 100.0 * len(self.given)
-        self.given.append({"context": context, "goal": goal, "start": start, "generator": generator})
-        return Plan(first + torch.arange(1.0, self.horizon + 1)[:, None], cost=0.0)
+        self.given.append({"context": context, "goal": goal, "start": start, "generators": generators})
+        return Plan(first + torch.arange(1.0, self.horizon + 1)[None, :, None], cost=torch.zeros(1))
 
 
 def run(mpc: Mpc, problem, execute):
-    return mpc.run(Observation(problem.context), problem.goal, torch.Generator().manual_seed(0), execute)
+    return mpc.run(Observation(problem.context), problem.goal, generators([0]), execute)
 
 
 def test_the_rest_of_a_plan_warm_starts_the_next(linear_problem):
@@ -40,22 +41,22 @@ def test_the_rest_of_a_plan_warm_starts_the_next(linear_problem):
 
     result = run(Mpc(planner, p.dynamics, p.objective, execute_steps=1, max_iterations=3), p, execute)
     assert planner.given[0]["start"] is None
-    assert [given["start"].flatten().tolist() for given in planner.given[1:]] == [[2.0, 3.0], [102.0, 103.0]]
+    assert [given["start"].actions.flatten().tolist() for given in planner.given[1:]] == [[2.0, 3.0], [102.0, 103.0]]
     assert [actions.flatten().tolist() for actions in executed] == [[1.0], [101.0], [201.0]]
     assert result.actions.flatten().tolist() == [1.0, 101.0, 201.0]
-    assert [each.plan.actions.shape for each in result.iterations] == [(3, 1)] * 3
+    assert [each.plan.actions.shape for each in result.iterations] == [(1, 3, 1)] * 3
     assert all(0 <= each.plan_s < 1 for each in result.iterations)
-    # Each round plans from what the last execution showed, and one generator runs through all of them.
+    # Each round plans from what the last execution showed, and the same generators run through all of them.
     assert torch.equal(planner.given[0]["context"], p.context)
     assert [float(given["context"].mean()) for given in planner.given[1:]] == [1.0, 2.0]
-    assert len({id(given["generator"]) for given in planner.given}) == 1
+    assert len({id(generator) for given in planner.given for generator in given["generators"]}) == 1
 
 
 def test_a_plan_executed_whole_leaves_no_warm_start(linear_problem):
     p, planner = linear_problem(), CountingPlanner(horizon=3)
     result = run(Mpc(planner, p.dynamics, p.objective, max_iterations=2), p, lambda actions: Observation(p.context))
     assert [given["start"] for given in planner.given] == [None, None]
-    assert [len(each.executed) for each in result.iterations] == [3, 3]
+    assert [each.executed.shape[1] for each in result.iterations] == [3, 3]
 
 
 def test_the_loop_is_blind_to_success(linear_problem):
@@ -63,9 +64,9 @@ def test_the_loop_is_blind_to_success(linear_problem):
     p, planner = linear_problem(), CountingPlanner(horizon=2)
     result = run(Mpc(planner, p.dynamics, p.objective, max_iterations=4), p, lambda actions: Observation(p.goal))
     assert len(result.iterations) == 4
-    assert set(planner.given[0]) == {"context", "goal", "start", "generator"}
+    assert set(planner.given[0]) == {"context", "goal", "start", "generators"}
     assert list(inspect.signature(Planner.plan).parameters)[1:] == [
-        "dynamics", "objective", "context", "goal", "start", "generator",
+        "dynamics", "objective", "context", "goal", "start", "generators",
     ]  # fmt: skip
     assert {f.name for f in fields(Observation)} == {"visual", "proprio", "has_proprio"}
 
@@ -78,7 +79,7 @@ def test_a_consumer_that_stops_executes_nothing_more(linear_problem):
         return Observation(p.context)
 
     mpc = Mpc(planner, p.dynamics, p.objective, max_iterations=10)
-    for number, _ in enumerate(mpc.iterations(Observation(p.context), p.goal, torch.Generator(), execute)):
+    for number, _ in enumerate(mpc.iterations(Observation(p.context), p.goal, generators([0]), execute)):
         if number == 1:
             break
     assert len(executed) == len(planner.given) == 2
@@ -93,7 +94,7 @@ def test_replanning_corrects_what_the_first_plan_missed(linear_problem, execute_
 
     def execute(actions: torch.Tensor) -> Observation:
         nonlocal state, shove
-        for action in actions:
+        for action in actions[0]:
             state = p.dynamics.A @ state + p.dynamics.B @ action + shove
             shove = torch.zeros(8)
         distances.append(float((state - p.goal.flatten()).square().mean()))
@@ -101,7 +102,7 @@ def test_replanning_corrects_what_the_first_plan_missed(linear_problem, execute_
 
     planner = CemPlanner(CemConfig(horizon=4, num_iterations=30), 4)
     result = run(Mpc(planner, p.dynamics, p.objective, execute_steps, max_iterations=4), p, execute)
-    assert len(result.actions) == 4 * (execute_steps or 4)
+    assert result.actions.shape[1] == 4 * (execute_steps or 4)
     assert min(distances[1:]) < 0.1 * distances[0]
 
 
@@ -110,14 +111,13 @@ def test_the_same_seed_runs_the_same_episode(linear_problem):
 
     def episode(seed: int) -> torch.Tensor:
         mpc = Mpc(RandomPlanner(RandomConfig(horizon=3), 1), p.dynamics, p.objective, max_iterations=3)
-        generator = torch.Generator().manual_seed(seed)
         execute = lambda actions: Observation(p.context)  # noqa: E731
-        return mpc.run(Observation(p.context), p.goal, generator, execute).actions
+        return mpc.run(Observation(p.context), p.goal, generators([seed]), execute).actions
 
     assert torch.equal(episode(1), episode(1))
     assert not torch.equal(episode(1), episode(2))
     first = episode(1)
-    assert not torch.equal(first[:3], first[3:6])  # the generator moves on from round to round
+    assert not torch.equal(first[:, :3], first[:, 3:6])  # the generator moves on from round to round
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from wm.config.errors import UserError
 from wm.config.plan import MppiConfig
 from wm.planning import MppiPlanner
 from wm.planning.mppi import path_weights, refit
+from wm.types import WarmStart
 
 # Whole numbers: scaling and shifting them by powers of two rounds nothing away.
 COSTS = st.lists(st.integers(0, 100).map(float), min_size=2, max_size=30)
@@ -20,13 +22,12 @@ COSTS = st.lists(st.integers(0, 100).map(float), min_size=2, max_size=30)
 
 def test_it_finds_the_least_squares_plan(linear_problem):
     for seed in range(3):
-        p = linear_problem(seed)
-        planner = MppiPlanner(MppiConfig(horizon=3, num_iterations=30), 1)
-        plan = planner.plan(p.dynamics, p.objective, p.context, p.goal, None, torch.Generator().manual_seed(seed))
+        p = linear_problem(seed, problems=2)
+        plan = p.plan(MppiPlanner(MppiConfig(horizon=3, num_iterations=30), 1))
         torch.testing.assert_close(plan.actions, p.best_actions, rtol=0, atol=1e-2)
-        assert plan.cost == pytest.approx(p.best_cost, rel=1e-4)
-        assert len(plan.trace["cost"]) == 30
-        assert plan.trace["cost"][-1] < plan.trace["cost"][0]
+        torch.testing.assert_close(plan.cost, p.best_cost, rtol=1e-4, atol=0)
+        assert plan.trace["cost"].shape == (2, 30)
+        assert (plan.trace["cost"][:, -1] < plan.trace["cost"][:, 0]).all()
         assert p.dynamics.num_encoded == 0
 
 
@@ -70,18 +71,16 @@ def test_chunks_give_the_same_plan(linear_problem):
     plans = []
     for chunk_size in (None, 7):
         p = linear_problem(horizon=3, action_dim=2)
-        planner = MppiPlanner(MppiConfig(horizon=3), 2, chunk_size)
-        plans.append(planner.plan(p.dynamics, p.objective, p.context, p.goal, None, torch.Generator().manual_seed(3)))
+        plans.append(p.plan(MppiPlanner(MppiConfig(horizon=3), 2, chunk_size), seeds=[3]))
     torch.testing.assert_close(plans[1].actions, plans[0].actions, rtol=0, atol=1e-4)
 
 
 def test_sample_0_is_the_mean(linear_problem):
     p = linear_problem()
-    planner = MppiPlanner(MppiConfig(horizon=3, num_iterations=2), 1)
-    plan = planner.plan(p.dynamics, p.objective, p.context, p.goal, torch.tensor([[0.5]]), torch.Generator())
+    plan = p.plan(MppiPlanner(MppiConfig(horizon=3, num_iterations=2), 1), WarmStart(torch.tensor([[[0.5]]])))
     first, _, last = p.dynamics.asked
     assert first[0].flatten().tolist() == [0.5, 0.0, 0.0]
-    assert torch.equal(last, plan.actions[None])
+    assert torch.equal(last, plan.actions)
 
 
 def test_candidates_that_the_model_cannot_judge_weigh_nothing(linear_problem):
@@ -92,7 +91,7 @@ def test_candidates_that_the_model_cannot_judge_weigh_nothing(linear_problem):
         return torch.where(torch.arange(len(cost)) % 2 == 1, torch.nan, cost)
 
     planner = MppiPlanner(MppiConfig(horizon=3, num_iterations=30), 1)
-    plan = planner.plan(p.dynamics, objective, p.context, p.goal, None, torch.Generator().manual_seed(0))
+    plan = replace(p, objective=objective).plan(planner)
     torch.testing.assert_close(plan.actions, p.best_actions, rtol=0, atol=1e-2)
     with pytest.raises(UserError, match="NaN for every candidate"):
-        planner.plan(p.dynamics, lambda x, g: x[:, 0, 0, 0] * torch.nan, p.context, p.goal, None, torch.Generator())
+        replace(p, objective=lambda x, g: x[:, 0, 0, 0] * torch.nan).plan(planner)
