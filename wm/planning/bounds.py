@@ -20,8 +20,8 @@ class ActionBounds:
             raise ValueError(f"bounds: {self.low.tolist()} must lie below {self.high.tolist()}")
 
     def clamp(self, actions: Tensor) -> Tensor:
-        """(..., A F) moved to the nearest action within."""
-        return actions.clamp(self.low.to(actions.device), self.high.to(actions.device))
+        """(..., A F) moved to the nearest action within; dtype and device are the actions'."""
+        return actions.clamp(self.low.to(actions), self.high.to(actions))
 
     def truncated(self, mean: Tensor, std: Tensor, noise: Tensor) -> Tensor:
         """Samples of N(mean, std^2) given that they lie within, from as many standard-normal numbers.
@@ -35,3 +35,8 @@ class ActionBounds:
         share = torch.special.ndtr(noise.double())
         drawn = torch.special.ndtri(low + share * (high - low))
         return self.clamp((mean + scale * drawn).float())
+
+
+def within(bounds: ActionBounds | None, actions: Tensor) -> Tensor:
+    """The actions, clamped where there are bounds."""
+    return actions if bounds is None else bounds.clamp(actions)

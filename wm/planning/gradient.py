@@ -10,7 +10,7 @@ from torch import Tensor
 from wm.config.errors import UserError
 from wm.config.plan import GradientConfig
 from wm.contracts import Dynamics, Objective
-from wm.planning.bounds import ActionBounds
+from wm.planning.bounds import ActionBounds, within
 from wm.planning.candidates import plan_cost
 from wm.planning.noise import NoiseSource, draw_noise, standard_normal
 from wm.planning.warm_start import known_actions
@@ -111,8 +111,7 @@ class GradientPlanner:
             unknown = draw_noise(self.noise, shape, generators, context.device)
         else:
             unknown = self.zero_action.to(context.device, known.dtype).expand(len(context), *shape)
-        actions = torch.cat([known, unknown], dim=1)
-        return actions if self.bounds is None else self.bounds.clamp(actions)
+        return within(self.bounds, torch.cat([known, unknown], dim=1))
 
     def _check(self, cost: Tensor, iteration: int) -> None:
         wrong = cost[~cost.isfinite()]

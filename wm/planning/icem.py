@@ -9,7 +9,7 @@ from torch import Tensor
 
 from wm.config.plan import IcemConfig
 from wm.contracts import Dynamics, Objective
-from wm.planning.bounds import ActionBounds
+from wm.planning.bounds import ActionBounds, within
 from wm.planning.candidates import candidate_costs
 from wm.planning.cem import elite_indices, refit
 from wm.planning.noise import NoiseSource, coloured, draw_noise, standard_normal
@@ -67,8 +67,9 @@ class IcemPlanner:
         """Plan from context (B, T, ...) to goal (B, 1, ...); zeros follow a warm start shorter than the horizon."""
         config = self.config
         mean = initial_mean(start, len(context), self.horizon, self.action_dim, context.device)
+        mean = within(self.bounds, mean)
         std = torch.full_like(mean, config.init_std)
-        kept = None if start is None or start.candidates is None else start.candidates.to(mean)
+        kept = None if start is None or start.candidates is None else within(self.bounds, start.candidates.to(mean))
         trace: dict[str, list[Tensor]] = {"cost": [], "best_cost": [], "std": []}
         elites, costs = mean[:, None], torch.empty(0)
         for iteration in range(config.num_iterations):
@@ -88,7 +89,7 @@ class IcemPlanner:
                 refit(of, cost, config.num_elites, wide) for of, cost, wide in zip(candidates, costs, std, strict=True)
             ]
             new_mean, new_std = (torch.stack(values) for values in zip(*refitted, strict=True))
-            mean = config.momentum * mean + (1 - config.momentum) * new_mean
+            mean = within(self.bounds, config.momentum * mean + (1 - config.momentum) * new_mean)
             std = config.momentum * std + (1 - config.momentum) * new_std
             kept = self._kept(elites)
             trace["cost"].append(costs.mean(dim=1))

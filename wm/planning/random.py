@@ -10,7 +10,7 @@ from torch import Tensor
 
 from wm.config.plan import RandomConfig
 from wm.contracts import Dynamics, Objective
-from wm.planning.bounds import ActionBounds
+from wm.planning.bounds import ActionBounds, within
 from wm.planning.noise import NoiseSource, draw_noise, standard_normal
 from wm.planning.warm_start import known_actions
 from wm.types import Plan, WarmStart
@@ -53,4 +53,4 @@ class RandomPlanner:
         drawn = draw_noise(self.noise, shape, generators, context.device)
         if self.bounds is not None:
             drawn = self.bounds.truncated(torch.zeros_like(drawn), torch.ones_like(drawn), drawn)
-        return Plan(torch.cat([known, drawn], dim=1), torch.full((len(context),), math.nan))
+        return Plan(within(self.bounds, torch.cat([known, drawn], dim=1)), torch.full((len(context),), math.nan))

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from wm.config.plan import CemConfig, MppiConfig
 from wm.contracts import Dynamics, Objective
-from wm.planning.bounds import ActionBounds
+from wm.planning.bounds import ActionBounds, within
 from wm.planning.candidates import candidate_costs, plan_cost
 from wm.planning.noise import NoiseSource, draw_noise, standard_normal
 from wm.planning.warm_start import known_actions
@@ -62,6 +62,7 @@ class SamplingPlanner(ABC):
     ) -> Plan:
         """Plan from context (B, T, ...) to goal (B, 1, ...); zeros follow a warm start shorter than the horizon."""
         mean = initial_mean(start, len(context), self.horizon, self.action_dim, context.device)
+        mean = within(self.bounds, mean)
         std = torch.full_like(mean, self._init_std)
         shape = (self._num_samples, self.horizon, self.action_dim)
         trace: dict[str, list[Tensor]] = {"cost": [], "best_cost": [], "std": []}
@@ -72,6 +73,7 @@ class SamplingPlanner(ABC):
             cost = candidate_costs(dynamics, objective, context, goal, candidates, self.chunk_size)
             refitted = [self.refit(*of) for of in zip(candidates, cost, std, strict=True)]
             mean, std = (torch.stack(values) for values in zip(*refitted, strict=True))
+            mean = within(self.bounds, mean)  # a mean of elites at a bound may round beyond it
             trace["cost"].append(cost[:, 0])
             trace["best_cost"].append(cost.amin(dim=1))
             trace["std"].append(std.mean(dim=(1, 2)))
