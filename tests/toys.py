@@ -37,8 +37,9 @@ class LinearProblem:
         return planner.plan(self.dynamics, self.objective, self.context, self.goal, start, generators(seeds))
 
     def cost(self, actions: Tensor) -> Tensor:
-        """(N,) of plans (N, H, A F) of the first problem."""
-        return self.objective(self.dynamics.rollout(self.context[:1], actions), self.goal[:1])
+        """(N,) of plans (N, H, A F) of the first problem, kept out of the record."""
+        unwatched = LinearDynamics(self.dynamics.A, self.dynamics.B)
+        return self.objective(unwatched.rollout(self.context[:1], actions), self.goal[:1])
 
     def alone(self, index: int) -> LinearProblem:
         """One of the problems, with a record of its own."""

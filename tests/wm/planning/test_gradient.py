@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from tests.golden.planners import check_gradient_problems
-from tests.toys import generators
+from tests.toys import Pointer, generators
 from wm.config.errors import UserError
-from wm.config.plan import GradientConfig
-from wm.planning import GradientPlanner
+from wm.config.plan import GradientConfig, ObjectiveConfig
+from wm.planning import GradientPlanner, LatentObjective
 from wm.types import WarmStart
 
 
@@ -29,6 +29,28 @@ def test_it_finds_the_least_squares_plan(linear_problem):
         torch.testing.assert_close(plan.actions, p.best_actions, rtol=0, atol=1e-3)
         torch.testing.assert_close(plan.cost, p.best_cost, rtol=1e-5, atol=0)
         assert p.dynamics.num_encoded == 0
+
+
+def test_adam_is_torch_s_for_each_problem_alone():
+    """The cost of a Pointer's plan is mean_k (a - best)^2 / H, averaged over the H steps once more: a quadratic by hand."""
+    goal = torch.tensor([[1.0, -2.0], [30.0, 0.5]])
+    pointer, objective = Pointer(2), LatentObjective(ObjectiveConfig(frames="all", base=1.0))
+    config = GradientConfig(horizon=3, num_iterations=6, optimizer="adam", lr=0.2, action_noise=0.0)
+    context, own = torch.zeros(2, 1, 1, 2), generators([0, 1])
+    plan = GradientPlanner(config, 2, torch.zeros(2)).plan(pointer, objective, context, goal[:, None, None], None, own)
+    iterates = torch.stack(pointer.asked)
+    for row, best in enumerate(goal):
+        actions = torch.zeros(3, 2, requires_grad=True)
+        optimizer = torch.optim.Adam([actions], lr=0.2)
+        for step in range(6):
+            torch.testing.assert_close(iterates[step, row], actions.detach())
+            optimizer.zero_grad()
+            (actions - best).square().mean(dim=1).div(3).mean().backward()
+            optimizer.step()
+        torch.testing.assert_close(plan.actions[row], actions.detach())
+    torch.testing.assert_close(
+        iterates[1].abs(), torch.full((2, 3, 2), 0.2)
+    )  # Adam's first step is lr, whatever the cost
 
 
 def test_the_cost_is_that_of_the_last_actions_and_only_the_actions_learn(linear_problem):

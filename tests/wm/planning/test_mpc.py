@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 import torch
 
 from tests.toys import generators
-from wm.config.plan import CemConfig, RandomConfig
+from wm.config.plan import CemConfig, IcemConfig, RandomConfig
 from wm.contracts import Planner
-from wm.planning import CemPlanner, Mpc, RandomPlanner
+from wm.planning import CemPlanner, IcemPlanner, Mpc, RandomPlanner
 from wm.types import Observation, Plan
 
 
@@ -50,6 +50,42 @@ def test_the_rest_of_a_plan_warm_starts_the_next(linear_problem):
     assert torch.equal(planner.given[0]["context"], p.context)
     assert [float(given["context"].mean()) for given in planner.given[1:]] == [1.0, 2.0]
     assert len({id(generator) for given in planner.given for generator in given["generators"]}) == 1
+
+
+def test_the_rest_of_other_good_plans_goes_along(linear_problem):
+    p = linear_problem()
+
+    class Remembering(CountingPlanner):
+        def plan(self, *arguments) -> Plan:
+            plan = super().plan(*arguments)
+            return replace(plan, candidates=torch.stack([plan.actions, -plan.actions], dim=1))
+
+    planner = Remembering(horizon=3)
+    mpc = Mpc(planner, p.dynamics, p.objective, execute_steps=2, max_iterations=2)
+    run(mpc, p, lambda actions: Observation(p.context))
+    assert planner.given[1]["start"].candidates[..., 0].tolist() == [[[3.0], [-3.0]]]
+
+
+def test_problems_run_together_as_each_does_alone(linear_problem):
+    """Three worlds, rounds with a memory between them: every number that is executed is the same."""
+    planner = IcemPlanner(IcemConfig(horizon=4, num_samples=20, num_elites=5, num_iterations=3), 1, chunk_size=7)
+
+    def episode(p, seeds: list[int]) -> torch.Tensor:
+        state = p.context
+
+        def execute(actions: torch.Tensor) -> Observation:
+            nonlocal state
+            state = p.dynamics.rollout(state, actions)[:, -1:]
+            return Observation(state)
+
+        mpc = Mpc(planner, p.dynamics, p.objective, execute_steps=1, max_iterations=4)
+        return mpc.run(Observation(state), p.goal, generators(seeds), execute).actions
+
+    p = linear_problem(horizon=4, problems=3)
+    together = episode(p, [5, 6, 7])
+    assert together.shape == (3, 4, 1)
+    for index in range(3):
+        torch.testing.assert_close(together[index], episode(p.alone(index), [5 + index])[0], rtol=1e-5, atol=1e-5)
 
 
 def test_a_plan_executed_whole_leaves_no_warm_start(linear_problem):
