@@ -67,6 +67,9 @@ def test_noise_far_out_stays_within():
     values = draw(-2, 1, 0.0, 1.0, [-40.0, -9.0, 9.0, 40.0])
     torch.testing.assert_close(values, torch.tensor([-2.0, -2.0, 1.0, 1.0]))
     assert draw(-math.inf, 1, 0.0, 1.0, [9.0]).tolist() == [1.0]
+    narrow = draw(-2, 1, 0.0, 0.01, [-40.0, 40.0])  # no double tells its share from 0 and 1
+    assert (narrow >= -2).all()
+    assert (narrow <= 1).all()
 
 
 def test_every_entry_has_its_own_bounds():
