@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -14,6 +15,7 @@ from wm.evaluation.outcomes import PlanOutcome
 from wm.evaluation.statistics import Interval, wilson
 
 CONTROL_COLOUR = "#8a8f98"
+_CONTROL_LINES = ("--", ":")
 _GREEN, _RED = "#009e73", "#d55e00"
 
 
@@ -37,28 +39,34 @@ class HorizonPoint:
 
 def draw_goal_horizons(frame: Sequence[HorizonPoint]) -> Figure:
     """Success in percent over goal horizons, a line and a band of 95 % a label; controls are dashed and grey."""
-    figure, axes = house_axes(5.4, 3.3)
-    labels = dict.fromkeys((point.order, point.label) for point in frame)
-    for order, label in labels:
+    figure, axes = house_axes(6.4, 3.3)
+    labels = list(dict.fromkeys((point.order, point.label) for point in frame))
+    horizons = sorted({point.horizon for point in frame})
+    gap = min((after - before for before, after in pairwise(horizons)), default=1)
+    for place, (order, label) in enumerate(labels):
         points = sorted((p for p in frame if p.label == label and p.order == order), key=lambda p: p.horizon)
-        x, mean = [p.horizon for p in points], [100 * p.mean for p in points]
+        # Side by side: intervals on one spot could not be told apart.
+        x = [p.horizon + gap * 0.06 * (place - (len(labels) - 1) / 2) for p in points]
+        mean = [100 * p.mean for p in points]
         if order < 0:
-            axes.plot(x, mean, color=CONTROL_COLOUR, ls="--", lw=1.3, marker=".", label=label)
+            dashes = _CONTROL_LINES[place % len(_CONTROL_LINES)]
+            axes.plot(x, mean, color=CONTROL_COLOUR, ls=dashes, lw=1.3, marker=".", label=label)
             continue
         colour = COLOURS[order % len(COLOURS)]
         ends = [p.interval or Interval(p.mean, p.mean) for p in points]
         low, high = ([100 * end for end in side] for side in zip(*((i.low, i.high) for i in ends), strict=True))
         if len(points) > 1:
-            axes.fill_between(x, low, high, color=colour, alpha=0.14, lw=0)
+            axes.fill_between(x, low, high, color=colour, alpha=0.08, lw=0)
         errors = np.abs(np.array([low, high]) - np.array(mean))
         style = {"marker": MARKERS[order % len(MARKERS)], "ls": LINES[order % len(LINES)], "ms": 5, "lw": 1.7}
         axes.errorbar(x, mean, errors, color=colour, capsize=2.5, elinewidth=1, label=label, **style)
     axes.set_ylim(-4, 104)
-    axes.set_xticks(sorted({point.horizon for point in frame}))
+    axes.set_xticks(horizons)
     axes.set_xlabel("Goal horizon (model steps)")
     axes.set_ylabel("Success (%)", color=INK)
     axes.grid(color=INK, alpha=0.14, lw=0.8)
-    for text in axes.legend(frameon=False, fontsize=9, labelcolor=INK).get_texts():
+    beside = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5)}
+    for text in axes.legend(frameon=False, fontsize=9, labelcolor=INK, **beside).get_texts():
         text.set_parse_math(False)
     return figure
 
@@ -124,6 +132,6 @@ def draw_trajectories(
         panel.tick_params(labelsize=7, colors=INK)
         panel.spines[["top", "right"]].set_visible(False)
         panel.set_title(outcome.problem, fontsize=7, color=INK, parse_math=False)
-    figure.supxlabel(names[0], fontsize=9, color=INK)
-    figure.supylabel(names[1], fontsize=9, color=INK)
+    figure.supxlabel(names[0], fontsize=9, color=INK, parse_math=False)
+    figure.supylabel(names[1], fontsize=9, color=INK, parse_math=False)
     return figure
