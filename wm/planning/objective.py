@@ -85,7 +85,7 @@ class LatentObjective:
         self.split = split
 
     def __call__(self, latents: Tensor, goal: Tensor) -> Tensor:
-        """latents (N, H, ..., C), goal (1, 1, ..., C) -> cost (N,)."""
+        """latents (N, H, ..., C), goal (1 or N, 1, ..., C) -> cost (N,)."""
         visual, proprio = self.split(latents)
         visual_goal, proprio_goal = self.split(goal)
         alpha, frames, base = self.config.alpha, self.config.frames, self.config.base

@@ -68,6 +68,14 @@ def test_the_last_frame_alone_counts():
     assert torch.equal(objective(goal.expand(3, 4, -1, -1), goal), torch.zeros(3))
 
 
+@pytest.mark.parametrize("frames", ["last", "all"])
+def test_each_row_may_have_its_own_goal(frames):
+    latents, goals = torch.randn(3, 4, 2, 5), torch.randn(3, 1, 2, 5)
+    objective = LatentObjective(ObjectiveConfig(alpha=0.5, frames=frames), channel_split(3))
+    alone = [objective(latents[row : row + 1], goals[row : row + 1]) for row in range(3)]
+    torch.testing.assert_close(objective(latents, goals), torch.cat(alone))
+
+
 def test_without_proprio_channels_alpha_has_no_effect():
     generator = torch.Generator().manual_seed(0)
     latents, goal = torch.randn(3, 4, 2, 5, generator=generator), torch.randn(1, 1, 2, 5, generator=generator)
