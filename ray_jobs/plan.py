@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from experiments.plan_record import CONTROLS, Planned
 from ray_jobs.plan_report import Solved, report
@@ -83,8 +83,6 @@ def plan_checkpoints(
 
 def _crossed(checkpoint: Path, overrides: Sequence[str], planners: Sequence[str]) -> list[list[str]]:
     """The overrides of each planner: settings of one that another lacks are left out of the other's."""
-    from typing import get_args
-
     if not planners:
         return [list(overrides)]
     kinds = {kind.model_fields["kind"].default: kind for kind in get_args(get_args(PlannerConfig)[0])}
