@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from wm.config.errors import UserError
-from wm.contracts import Objective, Planner, World
+from wm.contracts import Dynamics, Objective, Planner, World
 from wm.evaluation.outcomes import PlanOutcome, roughness
 from wm.loaded import LoadedModel
 from wm.planning.limits import ActionLimits
@@ -18,7 +18,7 @@ from wm.planning.mpc import Mpc, MpcIteration
 from wm.types import Observation, Problem
 
 GOAL_SIGMA = 3.0  # beyond so many standard deviations of the training data, a goal is named
-_FAULTS = (ValueError, UserError, FloatingPointError)  # of worlds and models; all else is a mistake in the code
+FAULTS = (ValueError, UserError, FloatingPointError)  # of worlds and models; all else is a mistake in the code
 
 
 class PlanningEvaluation:
@@ -29,6 +29,7 @@ class PlanningEvaluation:
         seed: with each problem's id it seeds that problem's noise, so that outcomes do not depend on order or sharding.
         limits: makes what raw actions pass through, once a problem.
         legacy_success_stop: a problem whose goal is met ends there. The planner still hears nothing of it.
+        dynamics: what the planner searches in and what is encoded with; None: the model's own.
     """
 
     def __init__(
@@ -43,11 +44,13 @@ class PlanningEvaluation:
         seed: int,
         limits: Callable[[], ActionLimits] = lambda: ActionLimits({}),
         legacy_success_stop: bool = False,
+        dynamics: Dynamics | None = None,
     ) -> None:
         self.worlds = worlds
         self.model = model
         self.objective = objective
-        self.mpc = Mpc(planner, model.dynamics, objective, execute_steps, max_iterations)
+        self.dynamics = model.dynamics if dynamics is None else dynamics
+        self.mpc = Mpc(planner, self.dynamics, objective, execute_steps, max_iterations)
         self.seed = seed
         self.limits = limits
         self.legacy_success_stop = legacy_success_stop
@@ -71,35 +74,31 @@ class PlanningEvaluation:
         try:
             if running:
                 self._run(running)
-        except _FAULTS as error:
+        except FAULTS as error:
             if len(problems) > 1:
                 return [self.solve(problem) for problem in problems]
             return [PlanOutcome.failed(problems[0], _reason(error))]
         return [episode.outcome() for episode in episodes]
 
     def _run(self, episodes: Sequence[_Episode]) -> None:
-        dynamics = self.model.dynamics
-        goal = dynamics.encode(_joined([episode.goal for episode in episodes]))
+        dynamics = self.dynamics
+        goal = dynamics.encode(joined([episode.goal for episode in episodes]))
 
         def execute(plans: Tensor) -> Observation:
             for episode, plan in zip(episodes, plans, strict=True):
                 episode.act(plan)
-            return _joined([episode.seen for episode in episodes])
+            return joined([episode.seen for episode in episodes])
 
-        start = _joined([episode.seen for episode in episodes])
-        generators = [self._generator(episode.problem) for episode in episodes]
+        start = joined([episode.seen for episode in episodes])
+        generators = [problem_noise(self.seed, episode.problem) for episode in episodes]
         for iteration in self.mpc.iterations(start, goal, generators, execute):
             for row, episode in enumerate(episodes):
                 episode.record(iteration, row, len(episodes), stop=self.legacy_success_stop)
             if all(episode.is_over for episode in episodes):
                 break
-        final = dynamics.encode(_joined([episode.seen for episode in episodes]))
+        final = dynamics.encode(joined([episode.seen for episode in episodes]))
         for episode, distance in zip(episodes, self.objective(final, goal).tolist(), strict=True):
             episode.latent_distance = distance
-
-    def _generator(self, problem: Problem) -> torch.Generator:
-        digest = hashlib.sha256(f"{self.seed}/{problem.id}".encode()).digest()
-        return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
 
 
 class _Episode:
@@ -121,7 +120,7 @@ class _Episode:
             world.set_layout(problem.layout)
             world.reset_to(problem.state_0)
             self._states.append(world.state.copy())
-        except _FAULTS as error:
+        except FAULTS as error:
             self._fail(error)
 
     def act(self, plan: Tensor) -> None:
@@ -135,7 +134,7 @@ class _Episode:
                 self._states.append(np.array(self._world.step(action), dtype=np.float64))
                 self._actions.append(action)
             self.seen = self._model.observe(self._world.render(), self._world.proprio)
-        except _FAULTS as error:
+        except FAULTS as error:
             self._fail(error)
 
     def record(self, iteration: MpcIteration, row: int, rows: int, *, stop: bool) -> None:
@@ -150,7 +149,7 @@ class _Episode:
         self._iterations.append((iteration, row, rows))
         try:
             self._met.append(bool(self._world.success(self._states[-1], self.problem.state_g)))
-        except _FAULTS as error:
+        except FAULTS as error:
             self._fail(error)
         self.is_over = self.is_over or (stop and self._met[-1])
 
@@ -193,6 +192,12 @@ class _Episode:
         self.failure, self.is_over = _reason(error), True
 
 
+def problem_noise(seed: int, problem: Problem) -> torch.Generator:
+    """A problem's own randomness, the same in any company and any order."""
+    digest = hashlib.sha256(f"{seed}/{problem.id}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+
+
 def goal_warnings(model: LoadedModel, problem: Problem) -> list[str]:
     """Entries of the goal's proprio far outside the training data: there the model plans with confidence, and wrongly."""
     statistics, proprio = model.statistics.proprio, problem.proprio_g
@@ -217,7 +222,7 @@ def recorded_outcome(world: World, problem: Problem) -> PlanOutcome:
         world.reset_to(problem.state_0)
         states = [world.state.copy()]
         states += [np.array(world.step(action), dtype=np.float64) for action in problem.gt_actions]
-    except _FAULTS as error:
+    except FAULTS as error:
         return PlanOutcome.failed(problem, _reason(error))
     met = bool(world.success(states[-1], problem.state_g))
     return PlanOutcome(
@@ -235,7 +240,7 @@ def recorded_outcome(world: World, problem: Problem) -> PlanOutcome:
     )
 
 
-def _joined(observations: Sequence[Observation]) -> Observation:
+def joined(observations: Sequence[Observation]) -> Observation:
     """Single observations (1, 1, ...) as one of B rows; either all have proprio or none has."""
     proprio = [each.proprio for each in observations if each.proprio is not None]
     return Observation(torch.cat([each.visual for each in observations]), torch.cat(proprio) if proprio else None)
