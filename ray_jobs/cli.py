@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from ray_jobs.cli_data import add_data_commands
+from ray_jobs.cli_diagnose import add_diagnose_command
 from ray_jobs.cli_encoder import add_encoder_commands
 from ray_jobs.cli_exchange import add_commands
 from ray_jobs.cli_plan import add_planning_commands
@@ -38,6 +39,7 @@ add_serve_command(app)
 add_world_commands(app, data_app)
 add_data_commands(data_app)
 console = Console()
+add_diagnose_command(app, console)
 _BEGAN = time.monotonic()  # before the slow imports
 
 DEMO_SPEC = "align_vs_align_recon"
