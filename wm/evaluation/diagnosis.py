@@ -115,8 +115,8 @@ class Verdict:
 def losses(rows: Mapping[str, Row]) -> list[Loss]:
     """From every problem down to the row as evaluated, in order; gains and equals are not among them.
 
-    A row that solves less than one below it is left out: what the lower row manages all the same cannot be lost above it. Of the
-    steps that such a gap spans, the one with the largest fall is named.
+    A row that solves clearly less than one below it is left out: what the lower row manages all the same cannot be lost above it.
+    Of the steps that such a gap spans, the one with the largest fall is named.
     """
     chain = [name for name in CAUSES if name in rows]
     common = _common([rows[name] for name in chain])
@@ -124,7 +124,11 @@ def losses(rows: Mapping[str, Row]) -> list[Loss]:
         return []
     solved = {name: np.array([float(rows[name].solved[key]) for key in common]) for name in chain}
     rates = {name: float(solved[name].mean()) for name in chain}
-    kept = [name for place, name in enumerate(chain) if all(rates[name] >= rates[below] for below in chain[place:])]
+    kept = [
+        name
+        for place, name in enumerate(chain)
+        if not any(_clearly_less(solved[name], solved[below]) for below in chain[place:])
+    ]
     found: list[Loss] = []
     upper: str | None = None
     for lower in kept:
@@ -168,8 +172,8 @@ def verdict(rows: Mapping[str, Row], search: str) -> Verdict:
     words.append(_sentence(largest, search))
     if largest.spans:
         words.append(
-            f"Rows between solve less than a row below them, so that this cause is not isolated: {search} may be too small a search "
-            "(--simulator-samples, --simulator-iterations)."
+            f"Rows between solve clearly less than a row below them, so that this cause is not isolated: {search} may be too small "
+            "a search (--simulator-samples, --simulator-iterations)."
         )
     if not largest.is_certain:
         words.append("The interval includes no loss: this may be chance; take more problems (--simulator-problems).")
@@ -180,6 +184,12 @@ def verdict(rows: Mapping[str, Row], search: str) -> Verdict:
         words.append(at_floor)
     words.append(f"To try: {ADVICE[largest.cause]}")
     return Verdict(largest, rivals, words)
+
+
+def _clearly_less(row: np.ndarray, other: np.ndarray) -> bool:
+    """By more than one standard error of the paired difference, sqrt(discordant) problems: one problem more is chance."""
+    wins, defeats = int((other > row).sum()), int((other < row).sum())
+    return wins - defeats > np.sqrt(wins + defeats)
 
 
 def _cause(spanned: Sequence[str], rates: Mapping[str, float], begin: float) -> str:

@@ -209,7 +209,15 @@ def test_a_row_that_a_lower_one_beats_is_passed_over() -> None:
     assert (lost.cause, lost.lower, lost.spans, lost.value) == ("search", "evaluated", True, 3 / 8)
     told = verdict(rows, "CEM of 64 x 5")
     assert told.words[0].startswith("Probably the search: from 'recorded actions' to 'as evaluated")
-    assert "CEM of 64 x 5 may be too small a search" in told.words[1]
+    assert "CEM of 64 x 5 may be too small" in told.words[1]
+    # One problem more is chance, and passes nothing over.
+    rows = rows_of(
+        oracle="xxxxxxxx", true_states="xxxxxxxx", true_latents="xxxxxx..", in_model="........", evaluated="x......."
+    )
+    assert [(loss.cause, loss.spans, loss.value) for loss in losses(rows)] == [
+        ("objective", False, 0.25),
+        ("model", False, 0.75),
+    ]
     # The distance leads into a wall, latents do not: the objective loses nothing.
     rows = rows_of(
         oracle="xxxxxxxx", true_states="xx......", true_latents="xxxxxxxx", in_model="........", evaluated="........"
@@ -223,6 +231,14 @@ def test_only_problems_that_all_rows_have_are_compared() -> None:
     assert (lost.num_problems, lost.value, lost.cause) == (2, 0.5, "model")
     assert not lost.is_certain
     assert any("may be chance" in words for words in verdict(rows, "CEM").words)
+
+
+@pytest.mark.parametrize(("wins", "defeats", "beaten"), [(1, 0, False), (2, 0, True), (3, 1, False), (4, 1, True)])
+def test_clearly_less_is_more_than_a_standard_error(wins: int, defeats: int, beaten: bool) -> None:
+    upper = "x" * defeats + "." * wins + "...."
+    lower = "." * defeats + "x" * wins + "...."
+    found = losses(rows_of(true_latents=upper, in_model=lower, evaluated="." * len(upper)))
+    assert ("in_model" in {loss.lower for loss in found} and found[0].lower == "in_model") == beaten
 
 
 def test_worse_than_random_is_said() -> None:
