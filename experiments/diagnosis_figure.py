@@ -15,11 +15,11 @@ from wm.evaluation.statistics import Interval
 
 _SHORT = {
     "cheaper_imagined": "random plans the model finds\ncheaper than the recorded",
-    "cheaper_true": "the same, true frames",
+    "cheaper_true": "random plans true frames find\ncheaper than the recorded",
     "order_imagined": "cost orders random plans,\nby the model",
-    "order_true": "the same, true frames",
-    "order_oracle": "latent distance orders states,\nrecorded actions",
-    "order_random": "the same, random actions",
+    "order_true": "cost orders random plans,\nby true frames",
+    "order_oracle": "latent distance orders states\nalong recorded actions",
+    "order_random": "latent distance orders states\nalong random actions",
 }
 
 
@@ -32,7 +32,9 @@ def draw_diagnoses(found: Sequence[Diagnosis]) -> Figure:
         raise ValueError("a figure needs a diagnosis")
     height = max(0.42 * (len(each.rows) + len(each.shifts)) + 1.5 for each in found)
     figure = Figure(figsize=(14.5, max(height, 3.6) * len(found) + 0.3), layout="constrained", facecolor="white")
-    heads = "\n".join(each.verdict.words[0] for each in found)
+    heads = "\n".join(
+        f"{f'Goal horizon {each.goal_horizon}. ' if len(found) > 1 else ''}{each.verdict.words[0]}" for each in found
+    )
     figure.suptitle(heads, x=0.01, ha="left", fontsize=11.5, color=INK, parse_math=False)
     panels = figure.subplots(len(found), 3, squeeze=False, width_ratios=(1.35, 0.8, 1.0))
     for (chain, error, order), each in zip(panels, found, strict=True):
@@ -89,7 +91,7 @@ def _error(axes: Axes, found: Diagnosis) -> None:
     steps = range(1, len(found.error_ratio) + 1)
     axes.plot(steps, found.error_ratio, color=COLOURS[0], marker="o", ms=5, lw=1.7)
     axes.axhline(1.0, color=INK, lw=0.9, ls=(0, (4, 3)), alpha=0.6, zorder=0)
-    axes.set_ylim(0, max(1.1, 1.08 * max(value for value in found.error_ratio if value < float("inf"))))
+    axes.set_ylim(0, max(1.1, 1.08 * max((value for value in found.error_ratio if value < float("inf")), default=0.0)))
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.set_xlabel("model step")
     axes.set_ylabel("latent error / copying the start", color=INK, fontsize=9.5)

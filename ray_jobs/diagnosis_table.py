@@ -16,7 +16,7 @@ def render_diagnosis(found: Diagnosis) -> list[RenderableType]:
     """Success row by row, measures, imagined beside real success, shifts, and the verdict."""
     shown: list[RenderableType] = [_chain(found)]
     if any(loss.spans for loss in losses(found.rows)):
-        shown.append(Text("* rows between solve less than this one and are passed over", style="dim"))
+        shown.append(Text("* rows between solve clearly less than this one and are passed over", style="dim"))
     if found.measures or found.error_ratio:
         shown.append(_measures(found))
     if found.agreement is not None:
@@ -29,7 +29,7 @@ def render_diagnosis(found: Diagnosis) -> list[RenderableType]:
 
 
 def _chain(found: Diagnosis) -> Table:
-    view = _table(f"Goal horizon {found.goal_horizon}: where success is lost (rows 2 to 4: {found.search})")
+    view = _table(f"Goal horizon {found.goal_horizon}: where success is lost (simulator and model: {found.search})")
     view.add_column("row", no_wrap=True)
     for column in ("solved", "", "95 %", "lost, points"):
         view.add_column(column, justify="right", no_wrap=True)

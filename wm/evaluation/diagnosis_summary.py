@@ -28,12 +28,12 @@ class Measure:
 
 # Name -> what it is, and what a perfect model or objective would show.
 MEASURES = {
-    "cheaper_imagined": ("random plans that the model finds cheaper than the recorded actions", "0 %"),
-    "cheaper_true": ("the same by true frames", "0 %"),
-    "order_imagined": ("rank correlation of imagined cost with true end distance, random plans", "1"),
-    "order_true": ("the same by true frames", "1"),
-    "order_oracle": ("rank correlation of latent with true distance along recorded actions", "1"),
-    "order_random": ("the same along random actions", "1"),
+    "cheaper_imagined": ("random plans cheaper than the recorded actions, by the model", "0 %"),
+    "cheaper_true": ("random plans cheaper than the recorded actions, by true frames", "0 %"),
+    "order_imagined": ("rank correlation, random plans' cost and true end distance, by the model", "1"),
+    "order_true": ("rank correlation, random plans' cost and true end distance, by true frames", "1"),
+    "order_oracle": ("rank correlation, latent and true distance, along recorded actions", "1"),
+    "order_random": ("rank correlation, latent and true distance, along random actions", "1"),
 }
 
 
