@@ -91,7 +91,7 @@ def test_planning_that_cannot_be_is_one_line(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["import-checkpoint", str(source), str(tmp_path / "ours"), *tiny_encoder(case)])
     assert result.exit_code == 0, result.output
     assert "note: `wm plan` will refuse it: it was imported without its data" in result.output
-    message = user_error(lambda: plan.plan_checkpoint(tmp_path / "ours", [], None, Narrator(Console(quiet=True))))
+    message = user_error(lambda: plan.plan_checkpoints([tmp_path / "ours"], [], None, Narrator(Console(quiet=True))))
     assert "import it again with --data FOLDER" in message
 
 

@@ -84,7 +84,7 @@ class SelfDistillationConfig(Config):
     image_weight: NonNegativeFloat = 0.05
     identity_weight: NonNegativeFloat = 1.0
     patch_weight: NonNegativeFloat = 0.1
-    motion_weight: NonNegativeFloat = 1.0
+    motion_weight: NonNegativeFloat = 0.0
     spread_weight: NonNegativeFloat = 0.0
     teacher_decay: ScalarSchedule = ConstantSchedule(start=0.99)
 

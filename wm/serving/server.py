@@ -189,6 +189,7 @@ class _Handler(BaseHTTPRequestHandler):
         """What the base class refuses (a broken request line, a header too long), as JSON too."""
         if code == HTTPStatus.NOT_IMPLEMENTED:
             code, message = HTTPStatus.METHOD_NOT_ALLOWED, f"no such method: {message}"
+        self.unread = _DRAIN_BYTES  # the rest of what was not HTTP
         self._refuse(HTTPStatus(code), " ".join((message or HTTPStatus(code).phrase).split())[:200])
 
     def version_string(self) -> str:
