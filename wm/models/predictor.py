@@ -15,6 +15,8 @@ from torch.utils.checkpoint import checkpoint
 
 from wm.config.model import PredictorConfig
 
+KeysValues = tuple[Tensor, Tensor]  # of one layer, each (B, h, T P, d)
+
 
 def frame_causal_mask(num_frames: int, tokens_per_frame: int, device: torch.device | None = None) -> Tensor:
     """(T P, T P) bool, True = may attend: every token sees its own frame and earlier ones."""
@@ -43,24 +45,41 @@ class Attention(nn.Module):
     def forward(self, x: Float[Tensor, "B N D"], frames: int) -> Float[Tensor, "B N D"]:
         """`frames` T, with N = T P tokens, frame after frame."""
         q, k, v = self.to_qkv(self.norm(x)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        return self._attend(q, k, v, frames)
+
+    def extend(
+        self, x: Float[Tensor, "B N D"], seen: KeysValues | None, frames: int, asked: int
+    ) -> tuple[Float[Tensor, "B Q D"], KeysValues]:
+        """The last `asked` tokens' output, after frames whose keys and values are known, and those of all `frames` frames."""
+        inner = self.to_out[0].in_features
+        weight, x = self.to_qkv.weight, self.norm(x)
+        q = F.linear(x[:, -asked:], weight[:inner]).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        k, v = F.linear(x, weight[inner:]).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        if seen is not None:
+            k, v = (torch.cat(parts, dim=2) for parts in zip(seen, (k, v), strict=True))
+        return self._attend(q, k, v, frames), (k, v)
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, frames: int) -> Tensor:
+        """Of the last frames' queries, with the keys and values of `frames` frames."""
         attend = self._fused if self.fused else self._plain
         out = attend(q, k, v, frames, self.dropout if self.training else 0.0)
         return self.to_out(out.transpose(1, 2).flatten(2))
 
     @staticmethod
     def _plain(q: Tensor, k: Tensor, v: Tensor, frames: int, dropout: float) -> Tensor:
-        mask = frame_causal_mask(frames, q.shape[2] // frames, q.device)
+        mask = frame_causal_mask(frames, k.shape[2] // frames, q.device)[-q.shape[2] :]
         scores = (q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5).masked_fill(~mask, float("-inf"))
         return F.dropout(scores.softmax(dim=-1), dropout) @ v
 
     @staticmethod
     def _fused(q: Tensor, k: Tensor, v: Tensor, frames: int, dropout: float) -> Tensor:
-        tokens = q.shape[2] // frames
-        ends = range(tokens, frames * tokens + 1, tokens)
+        tokens = k.shape[2] // frames
+        earlier = k.shape[2] - q.shape[2]
+        ends = range(earlier + tokens, k.shape[2] + 1, tokens)
         return torch.cat(
             [
                 F.scaled_dot_product_attention(
-                    q[:, :, end - tokens : end], k[:, :, :end], v[:, :, :end], dropout_p=dropout
+                    q[:, :, end - earlier - tokens : end - earlier], k[:, :, :end], v[:, :, :end], dropout_p=dropout
                 )
                 for end in ends
             ],
@@ -140,6 +159,32 @@ class CausalPredictor(nn.Module):
             else:
                 x = _block(attention, feed_forward, x, frames)
         return self.transformer.norm(x).unflatten(1, (frames, tokens))  # type: ignore[operator]
+
+    def extend(self, latents: Float[Tensor, "B T P D"], seen: list[KeysValues]) -> Float[Tensor, "B 1 P D"]:
+        """The last slot of `forward` over the frames seen before and these: earlier frames attend to no later one, so theirs stand.
+
+        Args:
+            seen: keys and values of a call's frames, a pair a layer, for the next; empty before the first. Changed in place, and
+                emptied once the window is full: the next one begins a frame later, where every frame has another slot.
+        """
+        _, frames, tokens, _ = latents.shape
+        before = seen[0][0].shape[2] // tokens if seen else 0
+        frames += before
+        if frames > self.max_frames:
+            raise ValueError(f"the predictor sees at most {self.max_frames} frames, got {frames}")
+        x = (latents + self._positions(tokens)[:, before:frames]).flatten(1, 2)
+        earlier, layers = [*seen], list(self.transformer.layers)  # type: ignore[arg-type]
+        seen.clear()
+        for number, (attention, feed_forward) in enumerate(layers):  # type: ignore[misc]
+            # Behind the last layer nobody asks for the earlier frames.
+            asked = tokens if number == len(layers) - 1 else x.shape[1]
+            attended, known = attention.extend(x, earlier.pop(0) if earlier else None, frames, asked)
+            x = attended + x[:, -asked:]
+            x = feed_forward(x) + x
+            if frames < self.max_frames:
+                seen.append(known)
+            del known
+        return self.transformer.norm(x)[:, None]  # type: ignore[operator]
 
     def _positions(self, tokens: int) -> Float[Tensor, "1 T P D"]:
         """The position of each token of each frame; on another grid of patches than the model's own, resized to it."""

@@ -24,7 +24,7 @@ from wm.models.decoder import DecoderLoss, build_decoder
 from wm.models.embedding import VectorEmbedding, tile
 from wm.models.heads import TransitionHead
 from wm.models.masking import TokenMasking
-from wm.models.predictor import CausalPredictor
+from wm.models.predictor import CausalPredictor, KeysValues
 from wm.models.projection import TokenCenter, build_projection
 from wm.models.terms import Forward, loss_terms
 from wm.models.trainable import Trainable
@@ -123,8 +123,7 @@ class WorldModel(Trainable):
 
     def predict(self, latent: Float[Tensor, "B T M Z"]) -> Float[Tensor, "B T N C"]:
         """Content of each next frame: slot k holds frame k + 1."""
-        tokens = latent.shape[2] - int(self.config.concat == "token")
-        return self.predictor(latent)[:, :, :tokens, : self.content_dim]
+        return self._content(self.predictor(latent))
 
     def rollout(
         self,
@@ -137,14 +136,20 @@ class WorldModel(Trainable):
         Args:
             actions: of the context frames, then of the imagined ones; the first K - 1 led through the context.
         """
-        latent = self.with_actions(context, actions[:, : context.shape[1]], has_actions)
-        first = self.predict(latent[:, -self.history_len :])[:, -1:]
-        return self.continue_rollout(latent, first, actions, has_actions)
+        history = self.history_len
+        latent = self.with_actions(context, actions[:, : context.shape[1]], has_actions)[:, -history:]
+        seen: list[KeysValues] = []
+        imagined = [self._content(self.predictor.extend(latent, seen))]
+        for step in range(context.shape[1], actions.shape[1]):
+            nxt = self.with_actions(imagined[-1], actions[:, step : step + 1], has_actions)
+            latent = torch.cat([latent, nxt], dim=1)[:, -history:]
+            imagined.append(self._content(self.predictor.extend(nxt if seen else latent, seen)))
+        return torch.cat(imagined, dim=1)
 
     def continue_rollout(
         self, latent: Tensor, first: Tensor, actions: Tensor, has_actions: Tensor | None
     ) -> Float[Tensor, "B H N C"]:
-        """The rollout of a context latent whose next content is predicted already."""
+        """The rollout of a context latent whose next content is predicted already, every window whole: dropout is drawn anew."""
         imagined = [first]
         for step in range(latent.shape[1], actions.shape[1]):
             nxt = self.with_actions(imagined[-1], actions[:, step : step + 1], has_actions)
@@ -178,6 +183,11 @@ class WorldModel(Trainable):
     def add_terms(self, terms: Mapping[str, nn.Module]) -> None:
         """Loss terms from outside, by the names of `config.terms`; call it before the optimiser is built."""
         self.terms.update(terms)
+
+    def _content(self, latent: Tensor) -> Tensor:
+        """The latent without its action."""
+        tokens = latent.shape[2] - int(self.config.concat == "token")
+        return latent[:, :, :tokens, : self.content_dim]
 
     def _attach(self, content: Tensor, vectors: Float[Tensor, "B T E"]) -> Tensor:
         """One more vector for each frame: in every token's channels, or a token of its own."""

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from wm.config.model import PredictorConfig
-from wm.models.predictor import CausalPredictor, frame_causal_mask
+from wm.models.predictor import CausalPredictor, KeysValues, frame_causal_mask
 
 T, P, D = 3, 4, 10
 
@@ -55,6 +55,29 @@ def test_a_shorter_history_is_a_prefix(predictor):
 def test_more_frames_than_the_history_are_refused(predictor):
     with pytest.raises(ValueError, match="at most 3 frames, got 4"):
         predictor(torch.zeros(1, 4, P, D))
+
+
+@pytest.mark.parametrize("given", [[1], [1, 1], [1, 1, 1], [2], [2, 1], [1, 2], [3]])
+def test_frame_by_frame_is_the_last_slot_of_all(predictor, given):
+    x = latents()
+    seen: list[KeysValues] = []
+    first = 0
+    for count in given:
+        last = predictor.extend(x[:, first : first + count], seen)
+        first += count
+        expected = predictor(x[:, :first])[:, -1:]
+        torch.testing.assert_close(last, expected, rtol=0, atol=2e-6)
+    assert [k.shape[2] for k, _ in seen] == ([] if first == T else [first * P] * 2)
+    ours, theirs = (torch.autograd.grad(of.square().sum(), list(predictor.parameters())) for of in (last, expected))
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+
+
+def test_a_window_takes_no_frame_beyond_it(predictor):
+    seen: list[KeysValues] = []
+    predictor.extend(latents()[:, :2], seen)
+    with pytest.raises(ValueError, match="at most 3 frames, got 4"):
+        predictor.extend(latents()[:, :2], seen)
 
 
 def test_dropout_in_training_only(predictor):
