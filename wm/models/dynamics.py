@@ -40,16 +40,21 @@ class WorldModelDynamics:
     def rollout_bytes(self, horizon: int, *, graph: bool = False) -> int:
         """About what one plan's rollout holds at its peak, in bytes of float32.
 
-        All frames' content, kept and copied, and one layer's activations over the frames that the predictor sees; with a graph
-        every layer's of every step.
+        All frames' content, and either one layer's activations over a whole window, or those of one frame and all layers' keys and
+        values of the window's other frames; with a graph every layer's of every frame that is computed.
         """
         model, config = self.model, self.model.config.predictor
         width = model.content_dim + model.action_embedding.width
         frames = min(model.history_len, horizon + 1)
-        tokens = frames * (model.tokens_per_frame + 2)
+        frame = model.tokens_per_frame + 2
         inner = config.heads * config.head_dim
-        layer = tokens * (4 * width + 5 * inner + 2 * config.mlp_dim)
-        if config.attention == "plain":
-            layer += 2 * config.heads * tokens**2
-        kept = 4 * (horizon + 1) * model.tokens_per_frame * width
-        return 4 * (kept + (layer * config.depth * horizon if graph else layer))
+
+        def layer(queries: int) -> int:
+            scores = 2 * config.heads * frames * frame if config.attention == "plain" else 0
+            return queries * (4 * width + 5 * inner + 2 * config.mlp_dim + scores)
+
+        whole = layer(frames * frame)
+        extended = layer(frame) + 2 * inner * frame * (config.depth * (frames - 1) + frames)
+        kept = (horizon + 1 + frames) * model.tokens_per_frame * width
+        windows = 1 + max(0, horizon - frames)  # the first frame by frame, then each one whole
+        return 4 * (kept + (whole * config.depth * windows if graph else max(whole, extended)))

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
+from torch.autograd.profiler import profile
 
 from wm.config.encoder import TinyEncoderConfig
+from wm.config.model import DinoWmConfig, NoProprio, PredictorConfig
 from wm.contracts import Dynamics
 from wm.encoders.vit import tiny_encoder
 from wm.models.dynamics import WorldModelDynamics
+from wm.models.world_model import WorldModel
 from wm.types import Observation
 
 ENCODER = TinyEncoderConfig(image_size=28, hidden_size=12, depth=1, heads=2)
@@ -58,3 +62,23 @@ def test_a_longer_context_is_repeated_for_every_candidate(make_model, make_batch
 def test_a_model_in_training_mode_is_refused(make_model):
     with pytest.raises(ValueError, match=r"^planning needs the model in evaluation mode: call model.eval\(\)$"):
         WorldModelDynamics(tiny_encoder(ENCODER), make_model().train())
+
+
+@pytest.mark.parametrize("graph", [False, True])
+@pytest.mark.parametrize("attention", ["plain", "fused"])
+@pytest.mark.parametrize(("depth", "horizon"), [(2, 5), (8, 5), (2, 12)])
+def test_a_rollout_holds_about_what_it_says(depth: int, horizon: int, attention: str, graph: bool):
+    predictor = PredictorConfig(depth=depth, heads=4, head_dim=16, mlp_dim=128, attention=attention)
+    config = DinoWmConfig(proprio=NoProprio(), predictor=predictor)
+    model = WorldModel(config, token_dim=22, tokens_per_frame=64, action_dim=2).eval().requires_grad_(False)
+    dynamics, plans = WorldModelDynamics(tiny_encoder(ENCODER), model), 4
+    context = torch.randn(1, 1, 64, model.content_dim)
+    actions = torch.randn(plans, horizon, 2, requires_grad=graph)
+    with profile(profile_memory=True) as seen, torch.set_grad_enabled(graph):
+        cost = dynamics.rollout(context, actions)[:, -1].square().mean()
+        if graph:
+            torch.autograd.grad(cost, actions)
+    changes = [event for event in seen.kineto_results.events() if event.name() == "[memory]"]
+    sizes = np.cumsum([event.nbytes() for event in sorted(changes, key=lambda event: event.start_ns())])
+    said = plans * dynamics.rollout_bytes(horizon, graph=graph)
+    assert 0.35 * said < sizes.max() < said
