@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, assert_never
@@ -346,6 +347,7 @@ def plan(
 ) -> RawPlan:
     """Actions from one frame (H, W, 3) to another, in the world's own units; no simulator involved."""
     settings = model.config.plan
+    model = replace(model, precision=settings.precision)
     bounds = action_bounds(settings, model) if settings.bounds != "world" else None
     searcher = build_planner(planner or settings.planner, model, bounds=bounds)
     objective = build_objective(settings.objective, model.model)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import assert_never
 
 import numpy as np
@@ -157,7 +158,7 @@ def planning_evaluation(
     Args:
         worlds: one for each problem that is planned together with others.
     """
-    world = worlds[0]
+    world, model = worlds[0], replace(model, precision=plan.precision)
     build_limits(plan.limits, world.action_names, world.proprio_names)  # a wrong name is no failed problem
     return PlanningEvaluation(
         worlds,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ class LoadedModel:
 
     Args:
         facts: the checkpoint's facts (fingerprints, sizes, commit).
+        precision: of what planners imagine.
     """
 
     config: ExperimentConfig
@@ -32,11 +33,12 @@ class LoadedModel:
     model: WorldModel
     statistics: DataStatistics
     facts: dict[str, Any]
+    precision: Literal["fp32", "bf16"] = "fp32"
 
     @property
     def dynamics(self) -> WorldModelDynamics:
         """What a planner sees."""
-        return WorldModelDynamics(self.encoder, self.model)
+        return WorldModelDynamics(self.encoder, self.model, self.precision)
 
     @property
     def frameskip(self) -> int:

@@ -1,15 +1,19 @@
-"""Config to planners: how much is rolled out at once."""
+"""Config to planners: how much is rolled out at once, and in what precision."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from wm.build_planning import build_planner
+from wm.build import build_world
+from wm.build_planning import build_planner, planning_evaluation
 from wm.config.encoder import TinyEncoderConfig
 from wm.config.experiment import ExperimentConfig
 from wm.config.model import DinoWmConfig, NoProprio, PredictorConfig
-from wm.config.plan import CemConfig, GradientConfig, PlannerConfig
+from wm.config.plan import CemConfig, GradientConfig, PlanConfig, PlannerConfig
+from wm.config.worlds import LinearWorldConfig
 from wm.data.normalization import DataStatistics
 from wm.encoders.vit import tiny_encoder
 from wm.loaded import LoadedModel
@@ -39,3 +43,12 @@ def test_what_is_rolled_out_at_once_fits_the_memory_and_the_cache(model: LoadedM
     assert chunk_size(0.5 * each) == 1  # the least there is
     assert chunk_size(7.5 * each) == 7
     assert chunk_size(1e12) == 2048 // (2 * 4)  # tokens of two frames
+
+
+def test_the_plan_s_precision_is_the_dynamics_own(model: LoadedModel):
+    world = build_world(LinearWorldConfig())
+    for precision in ("fp32", "bf16"):
+        evaluation = planning_evaluation(PlanConfig(precision=precision), model, [world])
+        assert evaluation.model.dynamics.precision == evaluation.mpc.dynamics.precision == precision
+    assert model.precision == "fp32"
+    assert replace(model, precision="bf16").dynamics.precision == "bf16"

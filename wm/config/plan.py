@@ -136,6 +136,7 @@ class PlanConfig(Config):
         problems: where starts and goals come from: `dataset` takes them from held-out episodes, `random` draws two states, and a file
             (.npz of ours, or the reference's plan_targets.pkl) holds them.
         together: problems planned in one batch, each in a world of its own. It decides the last digits of costs, nothing else.
+        precision: of the matrix products while plans are imagined; weights, latents and costs stay in float32.
         legacy_success_stop: stop a problem once the world says that its goal is met, as the reference does.
         seed: of the problems and of the planners' noise.
     """
@@ -150,6 +151,7 @@ class PlanConfig(Config):
     problems: str = "dataset"
     episodes: PositiveInt = 50
     together: PositiveInt = 1
+    precision: Literal["fp32", "bf16"] = "fp32"
     legacy_success_stop: bool = False
     seed: NonNegativeInt = 99
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -16,13 +17,17 @@ class WorldModelDynamics:
     """The `Dynamics` of a trained world model and its frozen encoder.
 
     Latents are content (N, H, P, C): visual channels, then proprio. Raises ValueError for a model in training mode.
+
+    Args:
+        precision: of the matrix products of rollouts; latents go in and come out in float32, and frames are encoded in it.
     """
 
-    def __init__(self, encoder: Encoder, model: WorldModel) -> None:
+    def __init__(self, encoder: Encoder, model: WorldModel, precision: Literal["fp32", "bf16"] = "fp32") -> None:
         if model.training:
             raise ValueError("planning needs the model in evaluation mode: call model.eval()")
         self.encoder = encoder
         self.model = model
+        self.precision = precision
         self.action_dim = model.action_dim
 
     @torch.no_grad()
@@ -35,7 +40,9 @@ class WorldModelDynamics:
     def rollout(self, latent: Tensor, actions: Tensor) -> Tensor:
         """Content (1 or N, 1, P, C) and actions (N, H, A F) -> content (N, H, P, C) of the frames that follow."""
         context = latent.expand(actions.shape[0], -1, -1, -1)
-        return self.model.rollout(context, actions)
+        with torch.autocast(context.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            imagined = self.model.rollout(context, actions)
+        return imagined.float()
 
     def rollout_bytes(self, horizon: int, *, graph: bool = False) -> int:
         """About what one plan's rollout holds at its peak, in bytes of float32.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from scipy.stats import spearmanr
 from torch.autograd.profiler import profile
 
 from wm.config.encoder import TinyEncoderConfig
@@ -57,6 +58,22 @@ def test_a_longer_context_is_repeated_for_every_candidate(make_model, make_batch
     context = dynamics.encode(Observation(batch.obs.visual[:1, :2], batch.obs.proprio[:1, :2]))
     alone = model.rollout(context, batch.actions[2:3])
     torch.testing.assert_close(dynamics.rollout(context, batch.actions)[2:3], alone, rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+def test_half_precision_stays_inside_and_ranks_alike(make_model, make_batch):
+    model, batch = make_model("align"), make_batch(clips=16, frames=3)
+    encoder = tiny_encoder(ENCODER)
+    wide, half = WorldModelDynamics(encoder, model), WorldModelDynamics(encoder, model, "bf16")
+    start = Observation(batch.obs.visual[:1, :1], batch.obs.proprio[:1, :1])
+    context = wide.encode(start)
+    assert torch.equal(half.encode(start), context)
+    imagined, rounded = (each.rollout(context, 3 * batch.actions) for each in (wide, half))
+    assert torch.equal(imagined, model.rollout(context.expand(16, -1, -1, -1), 3 * batch.actions))
+    assert rounded.dtype == torch.float32
+    assert 0 < (rounded - imagined).abs().max() < 0.1
+    costs, rough = (each[:, -1].square().flatten(1).mean(dim=1) for each in (imagined, rounded))
+    assert spearmanr(costs, rough).statistic > 0.95
 
 
 def test_a_model_in_training_mode_is_refused(make_model):
