@@ -16,13 +16,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from tests.benchmarks import predictors, stores, streams, sweeps, worlds
+from tests.benchmarks import planning, predictors, stores, streams, sweeps, worlds
 from tests.benchmarks.row import Row
-from wm.config.model import DinoWmConfig, NoProprio, PredictorConfig
-from wm.config.plan import CemConfig, ObjectiveConfig
-from wm.models.world_model import WorldModel
-from wm.planning.cem import CemPlanner
-from wm.planning.objective import LatentObjective
 
 
 def seconds(work: Callable[[], object], repeats: int = 5) -> float:
@@ -34,41 +29,6 @@ def seconds(work: Callable[[], object], repeats: int = 5) -> float:
         work()
         taken.append(time.perf_counter() - began)
     return float(np.median(taken))
-
-
-def planning_encode_once() -> Row:
-    """CEM: the context encoded once against once for each sample."""
-    torch.manual_seed(0)
-    config = DinoWmConfig(
-        history_len=1,
-        proprio=NoProprio(),
-        predictor=PredictorConfig(depth=2, heads=4, head_dim=32, mlp_dim=256, dropout=0.0),
-    )
-    model = WorldModel(config, token_dim=64, tokens_per_frame=36, action_dim=10).eval().requires_grad_(False)
-    tokens = torch.randn(1, 1, 36, 64)
-
-    class Dynamics:
-        action_dim = 10
-
-        def encode(self, obs: object) -> torch.Tensor:
-            raise AssertionError("a planner is given its context")
-
-        def rollout(self, latent: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
-            return model.rollout(latent.expand(len(actions), -1, -1, -1), actions)
-
-    planner = CemPlanner(CemConfig(num_samples=64, num_elites=8, num_iterations=5), 10)
-    objective = LatentObjective(ObjectiveConfig())
-
-    def plan() -> None:
-        planner.plan(Dynamics(), objective, tokens, tokens, None, torch.Generator().manual_seed(0))
-
-    def one_by_one() -> None:
-        actions = torch.randn(64, 5, 10)
-        for _ in range(5):
-            for sample in actions:
-                model.rollout(tokens, sample[None])
-
-    return Row("CEM 64 x 5, horizon 5", "samples one by one", seconds(one_by_one, 1), "batched", seconds(plan, 3))
 
 
 def token_store() -> Row:
@@ -93,9 +53,10 @@ def token_store() -> Row:
     )
 
 
-_ONE = (planning_encode_once, token_store)
+_ONE = (token_store,)
 _SEVERAL = (
     predictors.training_step,
+    planning.planning,
     sweeps.trial_start,
     sweeps.mlflow_rows,
     sweeps.control_plane_memory,
