@@ -65,6 +65,12 @@ def dataset_problems(
             problems.append(problem)
         if len(problems) == count:
             return problems
+    if not problems:
+        tried = min(len(starts), count * _DRAWS_PER_PROBLEM)
+        raise UserError(
+            f"plan.problems: in none of {tried} starts of held-out episodes do the recorded actions lead away from where they "
+            "began; record data in which something moves, or say plan.problems=random"
+        )
     raise UserError(
         f"plan.episodes: the held-out episodes give only {len(problems)} problems, not {count}; plan.episodes={len(problems)}"
     )
