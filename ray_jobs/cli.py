@@ -350,7 +350,9 @@ def main() -> None:
         error_console.print(f"error: {error}", style="red", soft_wrap=True, highlight=False, markup=False)
         sys.exit(2)
     except OSError as error:
-        if error.errno != 28:
+        from wm.data.atomic import FULL
+
+        if error.errno not in FULL:
             raise
         error_console.print(
             f"error: no space left on the disk ({error.filename}); free some and run the same command", soft_wrap=True

@@ -15,7 +15,6 @@ the same trial again. Both go on from the runs' own checkpoints and from the out
 
 from __future__ import annotations
 
-import errno
 import json
 from math import isfinite
 from pathlib import Path
@@ -30,7 +29,7 @@ from ray_jobs.runtime.runs import Run
 from ray_jobs.runtime.trial import RunJob, fit, no_space
 from wm.config.errors import UserError
 from wm.config.experiment import ExperimentConfig
-from wm.data.atomic import write_json
+from wm.data.atomic import FULL, write_json
 from wm.evaluation.outcomes import planning_metrics
 from wm.evaluation.problems import load_problems
 from wm.training.checkpoint import find_checkpoint
@@ -116,7 +115,7 @@ def run_sweep_trial(folder: Path, number: int, scratch: str) -> None:
         for found, planned in zip(metrics, _plan(job, folders), strict=True):
             found |= planned
     except OSError as error:
-        if error.errno != errno.ENOSPC:
+        if error.errno not in FULL:
             raise
         tune.report(no_space(error))
         return

@@ -12,7 +12,6 @@ The driver dies: the same command makes a new trial, which finds the run's folde
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import tempfile
@@ -35,6 +34,7 @@ from ray_jobs.runtime.stream import ClipSource, stream_batches
 from wm.config.errors import UserError
 from wm.config.experiment import ExperimentConfig
 from wm.config.platform import ResourcesConfig
+from wm.data.atomic import FULL
 from wm.data.token_files import StoredTokens
 from wm.training_run import LOCK_WAIT_S, RunFolder, RunInputs
 from wm.types import Batch
@@ -145,7 +145,7 @@ def mistakes_reported() -> Iterator[None]:
             raise  # a report is a barrier, and the other ranks are not at one
         ray.train.report({"failure": str(error)})
     except OSError as error:
-        if error.errno != errno.ENOSPC or ray.train.get_context().get_world_size() > 1:
+        if error.errno not in FULL or ray.train.get_context().get_world_size() > 1:
             raise
         ray.train.report(no_space(error))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -11,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+FULL = (errno.ENOSPC, errno.EDQUOT)  # what a full disk is told by
 
 
 @contextmanager
@@ -22,6 +25,9 @@ def atomic_file(path: Path) -> Iterator[Path]:
         yield partial
         _sync(partial)
         partial.replace(path)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # a full disk is told by the write, which knows no name
+        raise
     finally:
         partial.unlink(missing_ok=True)
 
@@ -40,6 +46,9 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         if path.exists():
             shutil.rmtree(path)
         partial.replace(path)
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

@@ -6,7 +6,6 @@ file again when its process was killed, so the hub's files come this way, too.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -21,14 +20,13 @@ from urllib.parse import urlsplit
 import requests
 
 from wm.config.errors import UserError
-from wm.data.atomic import write_json
+from wm.data.atomic import FULL, write_json
 from wm.data.public_sets import RemoteFile
 
 CHUNK = 1 << 16  # what a broken connection loses at most
 PASSING = (408, 425, 429, 500, 502, 503, 504)
 LONGEST_WAIT_S = 60.0
 SLOW_TO_CHECK = 10**9  # bytes
-FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Patience(NamedTuple):

@@ -50,6 +50,17 @@ def test_a_failed_replace_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mon
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("how", [atomic_file, atomic_folder])
+def test_what_cannot_be_written_is_named(tmp_path: Path, how: Callable[[Path], AbstractContextManager[Path]]) -> None:
+    """A write that finds the disk full does not know its file's name."""
+    with pytest.raises(OSError, match="No space") as raised, how(tmp_path / "a"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert raised.value.filename == str(tmp_path / "a")
+    with pytest.raises(OSError, match="No space") as raised, how(tmp_path / "a"):
+        raise OSError(errno.ENOSPC, "No space left on device", "/elsewhere")
+    assert raised.value.filename == "/elsewhere"
+
+
 def test_nothing_is_there_before_the_end(tmp_path: Path) -> None:
     file, folder = tmp_path / "file", tmp_path / "folder"
     with atomic_file(file) as partial:
