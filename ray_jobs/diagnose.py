@@ -125,7 +125,7 @@ def diagnose_checkpoint(
 def _place(run: Run, checkpoint: Path, out: Path | None, trained: str, settings: DiagnosisConfig) -> _Place:
     target = out or beside(checkpoint, "diagnosis")
     key = eval_hash(run.config, trained)
-    planned = (run.inputs.folder.path / "planning" if out is None else out / "planning") / key
+    planned = (beside(checkpoint, "planning") if out is None else out / "planning") / key
     size = f"{settings.simulator_samples}x{settings.simulator_iterations}_{settings.candidates}"
     try:
         target.mkdir(parents=True, exist_ok=True)

@@ -33,6 +33,7 @@ from ray_jobs.runtime.planning import plain
 from ray_jobs.runtime.problems import problems_file
 from ray_jobs.runtime.progress import Narrator
 from ray_jobs.runtime.runs import Run
+from ray_jobs.runtime.trained import encode_missing
 from wm.build import build_world, load
 from wm.config.errors import UserError
 from wm.data.atomic import atomic_file, write_json
@@ -246,6 +247,7 @@ class _Pictures:
         if self._decoder is None and run.inputs.dataset.has_pixels:
             history = model.model.history_len
             clips = run.inputs.dataset.training_clips(history + 1).spread(BANK_CLIPS, run.config.evaluate.seed)
+            encode_missing(run.inputs, clips, lambda done, total: None)  # an imported model was not trained here
             batch = run.inputs.batch(clips).to(next(model.model.parameters()).device)
             self._bank = FrameBank(model.model, run.inputs.dataset, clips, batch)
         self.how = "imagined" if self._decoder is not None else "imagined: nearest frame"

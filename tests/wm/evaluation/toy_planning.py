@@ -68,7 +68,14 @@ class ToyModel(LoadedModel):
 def toy_model(gain: float = 1.0, visual: Callable[[Tensor], Tensor] = lambda content: content) -> ToyModel:
     """`gain`: of the model's actions; `visual`: what the objective sees of the content."""
     config = samples.config(data__clip__frameskip=FRAMESKIP)
-    network: Any = SimpleNamespace(action_dim=ToyDynamics.action_dim, visual=visual, proprio=lambda content: None)
+    network: Any = SimpleNamespace(
+        action_dim=ToyDynamics.action_dim,
+        visual=visual,
+        proprio=lambda content: None,
+        parameters=lambda: iter([torch.zeros(1)]),
+        history_len=1,
+        tokens_per_frame=1,
+    )
     statistics = DataStatistics(ACTION, None, None)
     return ToyModel(config, samples.encoder(), network, statistics, {"dynamics": ToyDynamics(gain)})
 
