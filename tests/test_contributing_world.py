@@ -35,6 +35,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     file = tmp_path / place
     file.parent.mkdir()
     file.write_text(code, encoding="utf-8")
+    (tmp_path / "my_lab" / "__init__.py").touch()  # torch.package cannot look into a namespace
     monkeypatch.syspath_prepend(tmp_path)
     for name in ("my_lab", "my_lab.world"):  # of another test, and not for the next
         monkeypatch.setitem(sys.modules, name, None)
