@@ -1,6 +1,7 @@
 """Planning evaluations on parallel actors, `plan.together` problems at a time, each written when it is done.
 
-An actor that dies takes at most the problems it was on, which are tried again; problems that hang are ended and count as failed.
+An actor that dies takes at most the problems it was on, which are tried again; a problem that hangs is ended. What raises or hangs
+fails alone, whoever it was planned with.
 Outcomes do not depend on how many actors there are: who is planned with whom is fixed beforehand, every problem has its own seed and
 every actor one thread.
 """
@@ -13,6 +14,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -33,6 +35,7 @@ from wm.evaluation.outcomes import PlanOutcome
 from wm.evaluation.planning import recorded_outcome
 from wm.evaluation.problems import load_problems
 from wm.loaded import LoadedModel
+from wm.types import Problem
 
 _TRIES = 3
 
@@ -60,6 +63,32 @@ class PlanTask(NamedTuple):
 
 
 _Group = tuple[PlanTask, ...]  # planned together
+_Solve = Callable[[Sequence[Problem]], list[PlanOutcome]]
+_Done = Callable[[PlanTask, dict[str, Any]], None]
+
+
+@dataclass
+class _Attempt:
+    """A group on an actor.
+
+    Args:
+        tries: how often it was begun.
+        prepared: done once its actor has a place, is up and has loaded the model. All that is no problem's time.
+        began: seconds of the monotonic clock at which that was heard, or None.
+    """
+
+    actor: int
+    group: _Group
+    tries: int
+    prepared: Any
+    began: float | None = None
+
+    def is_late(self, timeout_s: float) -> bool:
+        """Whether the group takes longer than it may."""
+        if self.began is None:
+            up, _ = ray.wait([self.prepared], timeout=0)
+            self.began = time.monotonic() if up else None
+        return self.began is not None and time.monotonic() - self.began > timeout_s * len(self.group)
 
 
 class Solver:
@@ -70,27 +99,41 @@ class Solver:
         self._problems = lru_cache(maxsize=8)(lambda path: load_problems(Path(path)))
         self._worlds = lru_cache(maxsize=1)(_build_worlds)
 
+    def prepare(self, task: PlanTask) -> None:
+        """Load what takes its time."""
+        if task.control != "oracle":
+            self._model(task.checkpoint)
+
     def solve(self, tasks: Sequence[PlanTask]) -> list[dict[str, Any]]:
         """Solve tasks that differ in their number alone together, write each outcome, and return them."""
         first = tasks[0]
         config = ExperimentConfig.model_validate_json(first.config_json)
         problems = [self._problems(first.problems)[task.number] for task in tasks]
-        if first.control == "oracle":
-            (world,) = self._worlds(config.plan.world.model_dump_json(), 1)
-            outcomes = [recorded_outcome(world, problem) for problem in problems]
-        else:
-            plan = config.plan
-            if first.control == "random":
-                control = {"planner": RandomConfig(horizon=plan.planner.horizon), "execute_steps": plan.steps_executed}
-                plan = plan.model_copy(update=control)
-            worlds = self._worlds(config.plan.world.model_dump_json(), len(tasks))
-            model = self._model(first.checkpoint)
-            evaluation = planning_evaluation(plan, model, worlds, memory_gb=config.resources.planning_memory_gb)
-            outcomes = evaluation.solve_together(problems)
+        solve = self._oracle(config) if first.control == "oracle" else self._planning(first, config, len(tasks))
+        try:
+            outcomes = solve(problems)
+        except Exception as error:
+            self._worlds.cache_clear()  # who knows what is left of them
+            if isinstance(error, OSError):  # a simulator's; one that comes out of here is the disk's
+                raise RuntimeError(_line(error)) from error
+            raise
         results = [plain(outcome) for outcome in outcomes]
         for task, result in zip(tasks, results, strict=True):
             write_json(Path(task.out), result)
         return results
+
+    def _oracle(self, config: ExperimentConfig) -> _Solve:
+        (world,) = self._worlds(config.plan.world.model_dump_json(), 1)
+        return lambda problems: [recorded_outcome(world, problem) for problem in problems]
+
+    def _planning(self, task: PlanTask, config: ExperimentConfig, together: int) -> _Solve:
+        plan = config.plan
+        if task.control == "random":
+            control = {"planner": RandomConfig(horizon=plan.planner.horizon), "execute_steps": plan.steps_executed}
+            plan = plan.model_copy(update=control)
+        worlds = self._worlds(config.plan.world.model_dump_json(), together)
+        model = self._model(task.checkpoint)
+        return planning_evaluation(plan, model, worlds, memory_gb=config.resources.planning_memory_gb).solve_together
 
     @staticmethod
     def _load(checkpoint: str) -> LoadedModel:
@@ -133,11 +176,14 @@ def solve_all(
     tasks: Sequence[PlanTask],
     num_actors: int,
     resources: ResourcesConfig,
-    done: Callable[[PlanTask, dict[str, Any]], None],
+    done: _Done,
 ) -> None:
     """Solve every task that has no outcome yet; `done` hears of each as it ends, those found on disk first.
 
     Where one of those that are planned together has no outcome, all of them are planned again.
+
+    Raises:
+        OSError: an outcome cannot be written; those that were are found by the next call.
     """
     waiting: deque[tuple[_Group, int]] = deque()
     for group in _grouped(tasks):
@@ -162,33 +208,34 @@ def solve_all(
     )
     timeout_s = resources.problem_timeout_s
     actors = [make() for _ in range(min(num_actors, len(waiting)))]
-    busy: dict[Any, tuple[int, _Group, int, float]] = {}
+    busy: dict[Any, _Attempt] = {}
     try:
         while waiting or busy:
-            working = {number for number, *_ in busy.values()}
+            working = {attempt.actor for attempt in busy.values()}
             for number, actor in enumerate(actors):
                 if number not in working and waiting:
-                    group, attempt = waiting.popleft()
-                    busy[actor.solve.remote(group)] = (number, group, attempt, time.monotonic())
+                    group, tries = waiting.popleft()
+                    prepared = actor.prepare.remote(group[0])
+                    busy[actor.solve.remote(group)] = _Attempt(number, group, tries, prepared)
             ready, _ = ray.wait(list(busy), timeout=1.0)
             for reference in ready:
-                number, group, attempt, _ = busy.pop(reference)
+                attempt = busy.pop(reference)
                 try:
-                    for task, outcome in zip(group, ray.get(reference), strict=True):
+                    for task, outcome in zip(attempt.group, ray.get(reference), strict=True):
                         done(task, outcome)
                 except (RayActorError, WorkerCrashedError) as error:
-                    actors[number] = make()
-                    _again_or_failed(group, attempt, f"its process died: {_line(error)}", waiting, done)
+                    actors[attempt.actor] = make()
+                    _again_or_failed(attempt, f"its process died: {_line(error)}", waiting, done)
                 except RayTaskError as error:
                     if isinstance(error.cause, OSError):  # a full disk is no failed plan
                         raise error.cause from error
-                    _again_or_failed(group, _TRIES, _line(error.cause or error), waiting, done)
-            for reference, (number, group, _, began) in list(busy.items()):
-                if time.monotonic() - began > timeout_s * len(group):
+                    _alone_or_failed(attempt, _line(error.cause or error), waiting, done)
+            for reference, attempt in list(busy.items()):
+                if attempt.is_late(timeout_s):
                     del busy[reference]
-                    ray.kill(actors[number])
-                    actors[number] = make()
-                    _again_or_failed(group, _TRIES, f"took more than {timeout_s:g} s", waiting, done)
+                    ray.kill(actors[attempt.actor])
+                    actors[attempt.actor] = make()
+                    _alone_or_failed(attempt, f"took more than {timeout_s:g} s", waiting, done)
     finally:
         for actor in actors:
             ray.kill(actor)
@@ -206,18 +253,26 @@ def _grouped(tasks: Sequence[PlanTask]) -> list[_Group]:
     return [tuple(group) for group in groups.values()]
 
 
-def _again_or_failed(
-    group: _Group,
-    attempt: int,
-    reason: str,
-    waiting: deque[tuple[_Group, int]],
-    done: Callable[[PlanTask, dict[str, Any]], None],
-) -> None:
+def _again_or_failed(attempt: _Attempt, reason: str, waiting: deque[tuple[_Group, int]], done: _Done) -> None:
     """What lost its process is tried again; at last each problem alone, since one of the group may be what kills it."""
-    if attempt < _TRIES:
-        again = [group] if attempt + 1 < _TRIES else [(task,) for task in group]
-        waiting.extend((each, attempt + 1) for each in again)
-        return
+    tries = attempt.tries + 1
+    if tries > _TRIES:
+        _failed(attempt.group, reason, done)
+    elif tries == _TRIES:
+        waiting.extend(((task,), tries) for task in attempt.group)
+    else:
+        waiting.append((attempt.group, tries))
+
+
+def _alone_or_failed(attempt: _Attempt, reason: str, waiting: deque[tuple[_Group, int]], done: _Done) -> None:
+    """Where something raised or hung, one of the group may be to blame: each is tried alone, and fails alone."""
+    if len(attempt.group) == 1:
+        _failed(attempt.group, reason, done)
+    else:
+        waiting.extend(((task,), attempt.tries) for task in attempt.group)
+
+
+def _failed(group: _Group, reason: str, done: _Done) -> None:
     for task in group:
         problem = load_problems(Path(task.problems))[task.number]
         # Not written to disk: the same command tries it again.
