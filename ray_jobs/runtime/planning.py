@@ -25,6 +25,7 @@ from ray.exceptions import RayActorError, RayTaskError, WorkerCrashedError
 
 from wm.build import build_world, load
 from wm.build_planning import planning_evaluation
+from wm.config.errors import UserError
 from wm.config.experiment import ExperimentConfig
 from wm.config.plan import RandomConfig
 from wm.config.platform import ResourcesConfig
@@ -184,6 +185,7 @@ def solve_all(
 
     Raises:
         OSError: an outcome cannot be written; those that were are found by the next call.
+        UserError: the config does not fit the checkpoint or the world.
     """
     waiting: deque[tuple[_Group, int]] = deque()
     for group in _grouped(tasks):
@@ -227,7 +229,7 @@ def solve_all(
                     actors[attempt.actor] = make()
                     _again_or_failed(attempt, f"its process died: {_line(error)}", waiting, done)
                 except RayTaskError as error:
-                    if isinstance(error.cause, OSError):  # a full disk is no failed plan
+                    if isinstance(error.cause, OSError | UserError):  # a full disk or a wrong config is no failed plan
                         raise error.cause from error
                     _alone_or_failed(attempt, _line(error.cause or error), waiting, done)
             for reference, attempt in list(busy.items()):

@@ -114,6 +114,9 @@ def run_sweep_trial(folder: Path, number: int, scratch: str) -> None:
     try:
         for found, planned in zip(metrics, _plan(job, folders), strict=True):
             found |= planned
+    except UserError as error:  # this point's planner does not fit this point's model
+        tune.report({"failure": str(error)})
+        return
     except OSError as error:
         if error.errno not in FULL:
             raise

@@ -17,6 +17,7 @@ from ray_jobs.runtime.planning import PlanTask, solve_all
 from tests.integration.conftest import wait_until
 from tests.ray_jobs.faulty_world import ask_for
 from tests.wm.data import samples
+from tests.wm.data.samples import user_error
 from wm.build import build_world
 from wm.config.platform import ResourcesConfig
 from wm.evaluation.problems import dataset_problems, save_problems
@@ -148,6 +149,15 @@ def test_what_goes_wrong_fails_alone_with_its_reason(tmp_path: Path, ray_cluster
     asked.faults.unlink()
     mended = asked.solve("disturbed", together, num_actors=2)
     assert but_for_the_clock(mended) == but_for_the_clock(expected)
+
+
+def test_a_config_that_does_not_fit_is_no_failed_problem(asked: Asked) -> None:
+    limit = {"kind": "velocity", "max_norm": 1.0, "actions": ["nothing"]}
+    tasks = asked.tasks("unfit", 1, plan__limits={"slow": limit})
+    message = user_error(
+        lambda: solve_all(tasks, 1, ResourcesConfig(), lambda task, outcome: pytest.fail("an outcome"))
+    )
+    assert message.startswith("plan.limits.slow.actions: no 'nothing' here")
 
 
 def test_an_actor_that_waits_for_its_place_takes_no_problem_s_time(asked: Asked, ray_cluster: Any) -> None:
