@@ -17,6 +17,7 @@ from experiments.figures import rollout_strip
 from ray_jobs.eval_table import render_quality
 from ray_jobs.runtime.progress import Narrator, Stage
 from ray_jobs.runtime.runs import Run
+from ray_jobs.runtime.storage import make_out
 from ray_jobs.runtime.trained import beside, encode_missing, open_trained
 from wm.build import load
 from wm.config.decoder import LpipsConfig
@@ -71,7 +72,7 @@ def evaluate_checkpoint(
     perceptual = _perceptual(run)
     step = read_manifest(checkpoint)["step"]
     target = out or beside(checkpoint, "evaluation")
-    _make(target)
+    make_out(target)
     loaded = load(checkpoint, device=str(pick_device(run.config.train.device)))
     with narrator.step("Read held-out clips", "episodes encoded") as stage:
         clips = _read(run, max(horizons), stage)
@@ -135,13 +136,6 @@ def _horizons(run: Run, given: bool, narrator: Narrator) -> tuple[int, ...]:
 def _perceptual(run: Run) -> PerceptualDistance | None:
     config = run.config.evaluate.perceptual
     return PerceptualDistance(config) if isinstance(config, LpipsConfig) else None
-
-
-def _make(target: Path) -> None:
-    try:
-        target.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--out {target}: cannot be made ({error.strerror})") from error
 
 
 def _read(run: Run, horizon: int, stage: Stage) -> _Clips:

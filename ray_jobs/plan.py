@@ -18,6 +18,7 @@ from ray_jobs.runtime.planning import Control, PlanTask, outcome_from, solve_all
 from ray_jobs.runtime.problems import ensure_problems, problems_file
 from ray_jobs.runtime.progress import Narrator
 from ray_jobs.runtime.runs import Run
+from ray_jobs.runtime.storage import make_out
 from ray_jobs.runtime.trained import beside, open_trained
 from wm.config.errors import UserError
 from wm.config.hashing import eval_hash
@@ -59,8 +60,11 @@ def plan_checkpoints(
         videos: of each checkpoint and goal horizon.
         planners: kinds, crossed with the checkpoints; none: the checkpoints' own. `plan.planner.*` holds for those that have it.
 
-    Raises UserError for an override that a checkpoint decides, data that are not there, or checkpoints of different problems.
+    Raises UserError for an override that a checkpoint decides, data that are not there, checkpoints of different problems, or an
+    `out` that cannot be made.
     """
+    if out is not None:
+        make_out(out)
     with narrator.step("Read checkpoints and draw the problems", "checkpoints") as stage:
         jobs: list[_Job] = []
         for number, path in enumerate(paths):

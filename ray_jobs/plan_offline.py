@@ -19,6 +19,7 @@ from experiments.offline_figures import draw_clip, draw_summary, summary_frame
 from ray_jobs.offline_table import render_offline
 from ray_jobs.runtime.progress import Narrator
 from ray_jobs.runtime.recorded import Recorded, open_recorded
+from ray_jobs.runtime.storage import make_out
 from ray_jobs.runtime.trained import beside
 from wm.build import load
 from wm.build_planning import action_bounds, build_objective, build_planner
@@ -73,7 +74,7 @@ def plan_offline(
         target = (out or beside(checkpoint, "offline")) / eval_hash(
             config, f"{trained}/offline/{recorded.source.fingerprint}"
         )
-        _make(target)
+        make_out(target)
         loaded = load(checkpoint, device=str(pick_device(config.train.device)))
         evaluation = _evaluation(config, loaded)
         for note in [f"{checkpoint}: {config.model.variant}, seed {config.seed}", *recorded.notes]:
@@ -199,13 +200,6 @@ def _report(
     write_json(target / "offline.json", found)
     narrator.console.print(f"{target}: offline.json, {', '.join(figures)}", highlight=False, soft_wrap=True)
     return found
-
-
-def _make(target: Path) -> None:
-    try:
-        target.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--out {target}: cannot be made ({error.strerror})") from error
 
 
 def _write(file: Path, figure: Figure) -> None:

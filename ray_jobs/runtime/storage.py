@@ -8,6 +8,14 @@ from pathlib import Path
 from wm.config.errors import UserError
 
 
+def make_out(folder: Path) -> None:
+    """A folder for what --out names. Raises UserError when there cannot be one."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--out {folder}: cannot be made ({error.strerror})") from error
+
+
 def storage_root(configured: str | None) -> Path:
     """storage.root, else WM_HOME, else ./wm_home; absolute.
 
