@@ -230,3 +230,44 @@ def test_a_goal_picture_of_another_size_is_one_line(
     given = [f"plan.problems={tmp_path / 'large.npz'}", f"evaluate.grid.goal_horizons=[{drawn[0].goal_horizon}]"]
     message = samples.user_error(lambda: planned(home, [runs[0].folder.path], *given))
     assert "40 x 40" in message
+
+
+def test_a_model_that_returns_nan_for_one_problem_fails_it_and_says_so(
+    tmp_path: Path, home: Path, runs: list[RunInputs], solved_in_process: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    from wm.models.dynamics import WorldModelDynamics
+    from wm.types import Observation
+
+    out, seen = tmp_path / "out", WorldModelDynamics.encode
+    undisturbed, *_ = planned(home, [runs[0].folder.path], out=tmp_path / "undisturbed")
+    drawn = {problem.id: problem for file in (home / "problems").glob("*.npz") for problem in load_problems(file)}
+    bad, good = (drawn[outcome.problem] for outcome in undisturbed.outcomes[2])
+
+    def encode(self: WorldModelDynamics, obs: Observation) -> torch.Tensor:
+        is_bad = (obs.visual[:, -1] == torch.from_numpy(bad.frame_0)).flatten(1).all(dim=1)
+        return torch.where(is_bad.view(-1, 1, 1, 1), torch.nan, seen(self, obs))
+
+    monkeypatch.setattr(WorldModelDynamics, "encode", encode)
+    console = Console(record=True, width=200, file=(tmp_path / "said").open("w"))
+    model, *_ = planned(home, [runs[0].folder.path], console=console, out=out)
+    failed, solved = model.outcomes[2]
+    assert (failed.problem, solved.problem) == (bad.id, good.id)
+    assert "NaN" in str(failed.failure)
+    assert solved.failure is None
+    assert solved.actions
+    (line,) = [line for line in console.export_text().splitlines() if "failed:" in line and "align" in line]
+    assert line.strip() == f"align, goal 2, {bad.id}: failed: {failed.failure}"
+    assert "\n" not in str(failed.failure)
+    assert (out / "goal_horizons.md").is_file() or list(out.glob("*/goal_horizons.md"))
+
+
+def test_a_place_that_cannot_be_written_is_one_line_before_anything_is_planned(
+    tmp_path: Path, home: Path, runs: list[RunInputs], solved_in_process: list[str]
+) -> None:
+    (tmp_path / "file").touch()
+    for out in (tmp_path / "file" / "out", Path("/proc/no_plans_here")):
+        message = samples.user_error(lambda out=out: planned(home, [runs[0].folder.path], out=out))
+        assert message.startswith(f"--out {out}: cannot be made (")
+    assert not solved_in_process
