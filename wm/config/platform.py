@@ -65,7 +65,8 @@ class ResourcesConfig(Config):
             half, one reads frames while the other encodes. 0 encodes on CPUs.
         autoscaling: nodes come when they are asked for: what is there now limits nothing, and runs_at_once must be said.
         max_failures: restarts of a run's workers before the run counts as failed.
-        problem_timeout_s: a planning problem that takes longer counts as failed.
+        problem_timeout_s: a planning problem that takes longer counts as failed. Loading the model and waiting for a place do not
+            count; problems planned together have as many times as long.
         planning_memory_gb: of activations while plans are rolled out; more samples are rolled out in chunks.
     """
 
