@@ -17,7 +17,7 @@ test: setup ## all tests but those that need a GPU, the network or a SIGKILL dri
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not gpu and not network and not recovery" --durations=10
 
 recovery: setup ## kill workers and drivers with SIGKILL and compare the resumed runs bit for bit (about ten minutes)
-	@$(BIN)/python -m pytest -m recovery tests/integration/test_recovery.py tests/integration/test_pretrain.py
+	@$(BIN)/python -m pytest -m recovery tests/integration/test_recovery.py tests/integration/test_plan_recovery.py tests/integration/test_pretrain.py
 
 check: setup ## lint, format, types, dependency direction
 	@$(BIN)/ruff check .
