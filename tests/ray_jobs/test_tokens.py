@@ -94,11 +94,11 @@ class MortalActor(tokens.EncodingActor):
 def test_deaths_and_actors_without_a_place(tmp_path: Path, ray_cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Four CPUs, six actors, pieces of two episodes: two actors never start, and whoever starts dies once on each piece."""
     make_data(tmp_path)
-    runs = _runs(tmp_path, "data.token_format=int8")
+    no_gpu = "resources.gpus_per_encoding_actor=0"  # there is none to ask for
+    runs = _runs(tmp_path, "data.token_format=int8", no_gpu)
     monkeypatch.setattr(tokens, "EncodingActor", MortalActor)
     monkeypatch.setattr(tokens, "_EPISODES_PER_TASK", 4)
     monkeypatch.setattr(tokens, "gpu_actors", lambda config, gpus: 6)
-    runs[0].config.resources.__dict__["gpus_per_encoding_actor"] = 0.0  # frozen, but there is no GPU to ask for
     seen: list[tuple[int, int]] = []
     assert tokens.encode_missing(runs, lambda done, total: seen.append((done, total))) == 12
     assert seen == [(4, 12), (8, 12), (12, 12)]
