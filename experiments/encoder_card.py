@@ -45,7 +45,7 @@ class CardFacts:
     Args:
         step: of the exported weights. total_steps: that the config allows.
         history: metric rows.
-        best_metric: by which `step` was chosen; None: the last.
+        best_metric: by which `step` was chosen; None: it is the last.
         probes: Markdown of the probes beside their controls; None where there were none.
         pictures: file name -> alternative text, shown below the probes.
         config: as YAML.

@@ -38,11 +38,11 @@ def export(training: Pretraining, command: str, stage: Stage) -> Path:
         command: what a person typed.
     """
     out, config = training.exported, training.config
-    if (out / CARD).is_file():  # written last
+    wants_best = config.train.best_metric is not None and config.train.exported == "best"
+    exported = "best" if wants_best else "last"
+    if (out / CARD).is_file() and _exported(out, config) == exported:  # the card is written last
         return out
-    checkpoint = load_checkpoint(
-        find_checkpoint(training.inputs.folder.path, "best" if config.train.best_metric else "latest")
-    )
+    checkpoint = load_checkpoint(find_checkpoint(training.inputs.folder.path, "best" if wants_best else "latest"))
     network: Any = build_distillation(config).teacher.network
     network.load_state_dict(teacher_weights(checkpoint.weights))
     row = next((row for row in checkpoint.history if row["step"] == checkpoint.step), {"metrics": {}})
@@ -56,6 +56,7 @@ def export(training: Pretraining, command: str, stage: Stage) -> Path:
             "image_size": config.encoder.image_size,
             "hash": training.inputs.hash,
             "step": checkpoint.step,
+            "exported": exported,
             "commit": training.provenance["commit"],
             "data_fingerprint": training.inputs.dataset.fingerprint,
             "sources": {name: _world(training, name) for name in training.inputs.dataset.sources},
@@ -92,7 +93,7 @@ def export(training: Pretraining, command: str, stage: Stage) -> Path:
         batch_frames=config.train.batch_size * config.clip_frames,
         seconds=result["time_s"],
         history=result["history"],
-        best_metric=config.train.best_metric,
+        best_metric=config.train.best_metric if wants_best else None,
         sources=_sources(training),
         command=command,
         config=_yaml(config),
@@ -106,6 +107,12 @@ def export(training: Pretraining, command: str, stage: Stage) -> Path:
             partial.write_bytes(content)
     stage.update(3, 3, note="card")
     return out
+
+
+def _exported(out: Path, config: PretrainConfig) -> str:
+    """Which weights an export is of. Older ones do not say: there was no choice then."""
+    about: dict[str, Any] = json.loads((out / ABOUT).read_text(encoding="utf-8"))
+    return about.get("exported", "best" if config.train.best_metric else "last")
 
 
 def _report(training: Pretraining, judge: ProbeJudge) -> EncoderReport:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -106,8 +107,8 @@ def test_what_was_typed_leaves_out_where_it_lies() -> None:
     assert typed("tiny", given) == "wm pretrain-encoder tiny train.epochs=3 seed=1"
 
 
-def test_the_best_weights_are_exported_with_a_card(home: Path, tmp_path: Path) -> None:
-    """A training in this process, its export, and the encoder read back."""
+def test_the_chosen_weights_are_exported_with_a_card(home: Path, tmp_path: Path) -> None:
+    """A training in this process, its export, and the encoder read back; then the export of its last weights."""
     training = opened(home, f"storage.root={tmp_path}", "data.sources.wall.path=" + str(home / "data" / "wall"))
     inputs = training.inputs
     inputs.root, inputs.folder = tmp_path, type(inputs.folder)(tmp_path / "encoders" / inputs.hash)
@@ -147,3 +148,16 @@ def test_the_best_weights_are_exported_with_a_card(home: Path, tmp_path: Path) -
     with stage.step("again") as parts:
         assert export(training, "something else", parts) == out
     assert (out / "MODEL_CARD.md").stat().st_mtime_ns == before
+
+    changed = training.config.model_copy(
+        update={"train": training.config.train.model_copy(update={"exported": "last"})}
+    )
+    inputs.config = changed
+    with stage.step("last") as parts:
+        assert export(training, "wm pretrain-encoder small train.exported=last", parts) == out
+    assert "step 8, the last; " in (out / "MODEL_CARD.md").read_text()
+    about = json.loads((out / "encoder.json").read_text())
+    assert (about["step"], about["exported"]) == (8, "last")
+    last = teacher_weights(load_file(training.inputs.folder.checkpoints / "step_00000008" / "model.safetensors"))
+    again: Any = build_encoder(TinyEncoderConfig(pretrained=str(out)))
+    assert all((value == last[name].half().float()).all() for name, value in again.network.state_dict().items())

@@ -45,8 +45,10 @@ def pretrain_hash(config: PretrainConfig, data_fingerprint: str) -> str:
     """12 hex digits of what decides an encoder's training and the judgements in its history; fingerprints stand for paths."""
     facts = config.model_dump(mode="json", exclude={"data", "storage", "tracking", "resources"})
     facts["encoder"].pop("pretrained")  # always "none"
-    for key in _BOOKKEEPING:
+    for key in (*_BOOKKEEPING, "exported"):
         facts["train"].pop(key)
+    if config.distillation.motion_weight == 0:  # trainings without it keep the names that they had before there was one
+        facts["distillation"].pop("motion_weight")
     facts["data"] = config.data.model_dump(mode="json", include={"clip", "mixture", "augment"})
     facts["data"]["fingerprint"] = data_fingerprint
     facts["num_workers"] = config.resources.num_workers

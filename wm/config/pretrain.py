@@ -101,6 +101,7 @@ class PretrainLoopConfig(LoopConfig):
     Args:
         best_metric: what the probes report, after `val/`; None: no probes, and the last weights count.
         patience: end when so many validations in a row have not bettered `best_metric`; None goes on to the last epoch.
+        exported: which weights the encoder is made of: the best by `best_metric`, or the last.
     """
 
     batch_size: PositiveInt = 16
@@ -110,6 +111,7 @@ class PretrainLoopConfig(LoopConfig):
     best_metric: Annotated[str, Field(pattern="^val/")] | None = "val/probe/state_r2"
     best_mode: Literal["min", "max"] = "max"
     patience: PositiveInt | None = 5
+    exported: Literal["best", "last"] = "best"
 
 
 AnyLoopConfig = TrainConfig | PretrainLoopConfig  # what the training loop drives

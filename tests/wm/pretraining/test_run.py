@@ -107,9 +107,11 @@ def test_a_metric_that_nobody_reports_is_one_line(tmp_path: Path) -> None:
 def test_what_decides_the_weights_decides_the_name() -> None:
     name = pretrain_hash(config(), "data")
     assert pretrain_hash(config(storage__root="/elsewhere", train__checkpoint_every_steps=7), "data") == name
+    assert pretrain_hash(config(train__exported="last"), "data") == name
     others = [
         pretrain_hash(config(), "other data"),
         pretrain_hash(config(seed=1), "data"),
+        pretrain_hash(config(distillation__motion_weight=0.5), "data"),
         pretrain_hash(config(views__channel_mix=0.0), "data"),
         pretrain_hash(config(encoder__hidden_size=32), "data"),
         pretrain_hash(config(data__clip__frameskip=1), "data"),
