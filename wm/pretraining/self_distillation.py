@@ -62,7 +62,8 @@ class SelfDistillation(Trainable):
         identity = CE of naming a frame's other view among all frames by the distance of their patch tokens; frames near it
                    in time count in part
         patch    = CE(p(a)_i, s(a)_i) over the hidden patches i of both views; p balanced over them
-        motion   = share of what moves in a clip that a linear layer of the student's seen patch tokens does not restore
+        motion   = share of what moves in a clip that a linear layer of the student's seen patch tokens does not restore;
+                   only with motion_weight > 0
         spread   = KoLeo of the student's image features
 
     Source: DINO (Caron et al. 2021), iBOT (Zhou et al. 2022), DINOv2 (Oquab et al. 2023).
@@ -77,7 +78,9 @@ class SelfDistillation(Trainable):
         self.student = _Branch(network, config)
         self.teacher = copy.deepcopy(self.student).requires_grad_(False)
         self._patch_size: int = network.config.patch_size
-        self.motion_head = nn.Linear(network.config.hidden_size, 3 * self._patch_size**2)
+        # Drawn only where it is asked for: what is drawn after it would be other numbers.
+        size = network.config.hidden_size, 3 * self._patch_size**2
+        self.motion_head = nn.Linear(*size) if config.motion_weight > 0 else None
 
     @property
     def hot_part(self) -> nn.Module:
@@ -105,7 +108,8 @@ class SelfDistillation(Trainable):
             image.append(distillation_loss(said, target, config.student_temperature))
             names = functional.pad(near, (first, len(rows) - first - len(near)))
             identity.append(identification_loss(found.patches.flatten(1), rows, names, self.log_scale.exp()))
-            motion.append(self._motion(found, view))
+            if self.motion_head is not None:
+                motion.append(self._motion(self.motion_head, found, view))
         guessed = torch.cat([found.patches[where] for found, where in zip(learnt, hidden, strict=True)])
         patch = distillation_loss(self.student.patch_head(guessed), patch_targets, config.student_temperature)
         weights = batch.weights.repeat_interleave(time)
@@ -114,16 +118,17 @@ class SelfDistillation(Trainable):
             "image": weighted_mean(torch.cat(image), weights.repeat(2), ranks),
             "identity": weighted_mean(torch.cat(identity), weights.repeat(2), ranks),
             "patch": weighted_mean(patch, hidden_weights, ranks),
-            "motion": weighted_mean(torch.cat(motion), batch.weights.repeat(2), ranks),
             "spread": torch.stack([spread_loss(found.image) for found in learnt]).mean(),
         }
+        if motion:
+            parts["motion"] = weighted_mean(torch.cat(motion), batch.weights.repeat(2), ranks)
         weighted = {name: getattr(config, f"{name}_weight") * value for name, value in parts.items()}
         return LossTerms(weighted, {name: value.detach() for name, value in parts.items()})
 
-    def _motion(self, found: Features, view: View) -> Float[Tensor, "B"]:
+    def _motion(self, head: nn.Module, found: Features, view: View) -> Float[Tensor, "B"]:
         size, time = self._patch_size, view.plain.shape[1]
         pixels = rearrange(view.plain, "b t c (h p) (w q) -> b t (h w) (c p q)", p=size, q=size)
-        said = self.motion_head(found.patches).unflatten(0, (-1, time))
+        said = head(found.patches).unflatten(0, (-1, time))
         return motion_loss(said, pixels, ~view.hidden)
 
     @torch.no_grad()

@@ -32,7 +32,7 @@ def losses(model: SelfDistillation, of: Batch, progress: float = 0.5) -> Any:
 
 @pytest.fixture
 def model() -> SelfDistillation:
-    return build_distillation(config())
+    return build_distillation(config(distillation__motion_weight=1.0))
 
 
 def step(model: SelfDistillation, progress: float = 0.5) -> None:
@@ -124,6 +124,18 @@ def test_weights_of_the_parts_are_those_of_the_config() -> None:
     assert float(terms.parts["identity"]) > 0
 
 
+def test_without_motion_nothing_is_drawn_for_it() -> None:
+    """Views are drawn by the same generator as weights: a head that nobody trains would make another training of it."""
+    plain = build_distillation(config())
+    after = torch.get_rng_state()
+    moving = build_distillation(config(distillation__motion_weight=1.0))
+    assert not torch.equal(torch.get_rng_state(), after)
+    assert "motion" not in losses(plain, batch()).parts
+    assert {name.partition(".")[0] for name, _ in moving.named_parameters()} - {
+        name.partition(".")[0] for name, _ in plain.named_parameters()
+    } == {"motion_head"}
+
+
 def test_a_clip_of_weight_nothing_counts_for_nothing(model: SelfDistillation) -> None:
     """The means are over the clips that count."""
     whole = batch(2)
@@ -148,11 +160,11 @@ def test_motion_is_restored_patch_by_patch_as_it_was_before_colours_changed(mode
         for column in (0, size)
     ]
     tokens = torch.stack(blocks, dim=1)
-    model.motion_head = torch.nn.Identity()
+    head = torch.nn.Identity()
     found = Features(torch.zeros(9, 1), tokens)
-    torch.testing.assert_close(model._motion(found, view), torch.zeros(3))
-    torch.testing.assert_close(model._motion(found, view._replace(pictures=-view.pictures)), torch.zeros(3))
-    assert (model._motion(found, view._replace(plain=view.plain.flip(1))) > 0.5).all()
+    torch.testing.assert_close(model._motion(head, found, view), torch.zeros(3))
+    torch.testing.assert_close(model._motion(head, found, view._replace(pictures=-view.pictures)), torch.zeros(3))
+    assert (model._motion(head, found, view._replace(plain=view.plain.flip(1))) > 0.5).all()
 
 
 def test_the_teacher_as_an_encoder_is_a_copy_of_its_own(model: SelfDistillation) -> None:
