@@ -51,7 +51,8 @@ def test_the_seed_decides_the_weights_and_the_teacher_starts_as_the_student(mode
         model.student.state_dict().items(), model.teacher.state_dict().items(), strict=True
     ):
         assert torch.equal(one, other), name
-    again, another = build_distillation(config()), build_distillation(config(seed=1))
+    moving = {"distillation__motion_weight": 1.0}
+    again, another = build_distillation(config(**moving)), build_distillation(config(seed=1))
     assert all(torch.equal(value, again.state_dict()[name]) for name, value in model.state_dict().items())
     assert not torch.equal(model.student.patch_head.prototypes, another.student.patch_head.prototypes)
     filters = "network.embeddings.patch_embeddings.projection.weight"
