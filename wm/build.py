@@ -345,8 +345,17 @@ def plan(
     planner: PlannerConfig | None = None,
     seed: int = 0,
 ) -> RawPlan:
-    """Actions from one frame (H, W, 3) to another, in the world's own units; no simulator involved."""
+    """Actions from one frame (H, W, 3) to another, in the world's own units; no simulator involved.
+
+    Raises UserError where the model sees proprioception and is given none, for the start or for a goal where it counts.
+    """
     settings = model.config.plan
+    for name, given, counts in (
+        ("proprio", proprio, model.sees_proprio),
+        ("goal_proprio", goal_proprio, model.goal_needs_proprio(settings.objective.alpha)),
+    ):
+        if counts and given is None:
+            raise UserError(f"{name}: must be given; raw: {', '.join(model.statistics.proprio_names)}")
     model = replace(model, precision=settings.precision)
     bounds = action_bounds(settings, model) if settings.bounds != "world" else None
     searcher = build_planner(planner or settings.planner, model, bounds=bounds)

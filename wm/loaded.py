@@ -50,6 +50,13 @@ class LoadedModel:
         """Whether proprioception is a part of the latent."""
         return isinstance(self.config.model.proprio, EmbeddedProprio) and self.statistics.proprio is not None
 
+    def goal_needs_proprio(self, alpha: float) -> bool:
+        """Whether a goal's proprioception changes a plan; `alpha` is the objective's weight of it.
+
+        A joint projection mixes proprio into what the visual distance compares; elsewhere only alpha makes it count.
+        """
+        return self.sees_proprio and (alpha > 0 or not self.config.model.keeps_proprio)
+
     def observe(self, frame: np.ndarray, proprio: np.ndarray | None) -> Observation:
         """One raw frame (H, W, 3) uint8 and raw proprio as a (1, 1, ...) observation."""
         visual = torch.from_numpy(np.ascontiguousarray(frame))[None, None]

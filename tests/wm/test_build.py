@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.wm.data.samples import config, inputs, same, trained, user_error, wall_folder, wall_source
+from tests.wm.data.samples import SIZE, config, inputs, refusal, same, trained, user_error, wall_folder, wall_source
 from wm.build import build_dataset, build_encoder, build_model, build_world, load, plan
 from wm.build_planning import build_planner
 from wm.config.catalogue import world_kinds
@@ -150,3 +150,13 @@ def test_the_seed_decides_the_weights() -> None:
 def test_a_data_set_without_actions_is_refused() -> None:
     facts = load_checkpoint(find_checkpoint(trained("align").folder.path)).facts
     assert "no source has actions" in user_error(lambda: build_model(config("align"), {**facts, "action_dim": 0}))
+
+
+def test_a_plan_without_the_proprioception_it_depends_on_is_refused() -> None:
+    """Left out, it would be another latent, and the plan a worse one that nobody explains."""
+    model = load(trained("baseline").folder.path)
+    frame, proprio = np.zeros((SIZE, SIZE, 3), np.uint8), np.zeros(2)
+    message = user_error(lambda: plan(model, frame, frame, goal_proprio=proprio))
+    assert message == "proprio: must be given; raw: x, y"
+    counts = model.config.plan.objective.alpha > 0
+    assert (refusal(lambda: plan(model, frame, frame, proprio=proprio)) is not None) == counts

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from wm.config.errors import UserError
 from wm.config.experiment import ExperimentConfig
-from wm.config.model import EmbeddedProprio
 from wm.loaded import LoadedModel
 
 
@@ -54,13 +53,10 @@ def interface_of(model: LoadedModel, config: ExperimentConfig, horizon: int, exe
     statistics = model.statistics
     if statistics.action is None:
         raise UserError("this model was trained without actions: it cannot plan")
-    takes_proprio = isinstance(model.config.model.proprio, EmbeddedProprio) and statistics.proprio is not None
-    # A joint projection mixes proprio into what the visual distance compares; elsewhere only alpha makes it count.
-    counts_in_goal = config.plan.objective.alpha > 0 or not model.config.model.keeps_proprio
     return Interface(
         frame_size=_frame_size(model, config),
-        proprio_names=statistics.proprio_names if takes_proprio else (),
-        needs_goal_proprio=takes_proprio and counts_in_goal,
+        proprio_names=statistics.proprio_names if model.sees_proprio else (),
+        needs_goal_proprio=model.goal_needs_proprio(config.plan.objective.alpha),
         action_names=statistics.action_names,
         frameskip=model.frameskip,
         horizon=horizon,
