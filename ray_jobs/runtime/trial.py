@@ -39,6 +39,9 @@ from wm.data.token_files import StoredTokens
 from wm.training_run import LOCK_WAIT_S, RunFolder, RunInputs
 from wm.types import Batch
 
+# Ray Train takes one report a poll, and a worker waits until the one before is taken: at its own 2 s, 20 steps never take less.
+POLL_S = 0.2
+
 
 class StoredShape(TypedDict):
     """Tokens that a run reads; `size` is that of the pictures, None the encoder's own."""
@@ -222,6 +225,7 @@ def fit_workers(
     scratch: str,
 ) -> None:
     """Run `worker` on Ray Train workers inside a Tune trial, which hears their reports. Raises as `fit`."""
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", str(POLL_S))  # this process's goes to the controller
     per_worker = {"CPU": resources.cpus_per_worker}
     if resources.gpus_per_worker:
         per_worker["GPU"] = resources.gpus_per_worker

@@ -16,7 +16,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from tests.benchmarks import planning, predictors, stores, streams, sweeps, worlds
+from tests.benchmarks import planning, predictors, reports, stores, streams, sweeps, worlds
 from tests.benchmarks.row import Row
 
 
@@ -56,6 +56,7 @@ def token_store() -> Row:
 _ONE = (token_store,)
 _SEVERAL = (
     predictors.training_step,
+    reports.reports,
     planning.planning,
     sweeps.trial_start,
     sweeps.mlflow_rows,
