@@ -59,7 +59,7 @@ Address = Annotated[
 
 @app.command()
 def demo() -> None:
-    """Make Wall data, then train, plan with and compare three variants: about ten minutes on two cores, offline."""
+    """Make Wall data, then train, plan with and compare three variants: about seven minutes on two cores, offline."""
     from experiments.spec import load_spec
     from ray_jobs.experiment import run_experiment
     from ray_jobs.make_data import make_wall
