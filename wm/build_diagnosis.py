@@ -63,7 +63,7 @@ class Diagnostics:
         bounds = action_bounds(plan, model, self.world)
         planner = build_planner(plan.planner, model, memory_gb=self.memory_gb, bounds=bounds)
         horizon = max(problem.goal_horizon, plan.planner.horizon)
-        chunk_size = max(1, int(self.memory_gb * 1e9 / model.dynamics.rollout_bytes(horizon)))
+        chunk_size = max(1, int(self.memory_gb * 1e9 / model.model.rollout_bytes(horizon)))
         finder = FactFinder(
             model,
             self.world,

@@ -17,7 +17,6 @@ from wm.config.limits import (
     PositionLimitConfig,
     VelocityLimitConfig,
 )
-from wm.config.model import NoAlignment, NoProjection
 from wm.config.plan import (
     CemConfig,
     GradientConfig,
@@ -32,7 +31,7 @@ from wm.config.target import call_target
 from wm.contracts import Planner, World
 from wm.evaluation.planning import PlanningEvaluation
 from wm.loaded import LoadedModel
-from wm.models.world_model import WorldModel
+from wm.models.latent_model import LatentModel
 from wm.planning.bounds import ActionBounds
 from wm.planning.cem import CemPlanner
 from wm.planning.gradient import GradientPlanner
@@ -78,15 +77,15 @@ def build_planner(
 
 def _plans_at_once(model: LoadedModel, horizon: int, memory_gb: float, *, graph: bool) -> int:
     """As many as the memory holds; on a CPU no more than work well with its cache."""
-    fitting = int(memory_gb * 1e9 / model.dynamics.rollout_bytes(horizon, graph=graph))
+    fitting = int(memory_gb * 1e9 / model.model.rollout_bytes(horizon, graph=graph))
     if next(model.model.parameters()).device.type != "cpu":
         return fitting
     return min(fitting, _CPU_TOKENS // (model.model.history_len * model.model.tokens_per_frame))
 
 
-def build_objective(config: ObjectiveConfig, model: WorldModel) -> LatentObjective:
+def build_objective(config: ObjectiveConfig, model: LatentModel) -> LatentObjective:
     """The planner's cost over a model's content. Raises UserError where the latent lacks what the config names."""
-    if config.alpha > 0 and not model.config.keeps_proprio:
+    if config.alpha > 0 and not model.keeps_proprio:
         raise UserError(
             f"plan.objective.alpha: {config.alpha:g}, but this model's latent keeps no proprio apart; say 0"
         )
@@ -94,11 +93,11 @@ def build_objective(config: ObjectiveConfig, model: WorldModel) -> LatentObjecti
         case "full":
             return LatentObjective(config, lambda content: (model.visual(content), model.proprio(content)))
         case "aligned":
-            if isinstance(model.config.alignment, NoAlignment):
+            if not model.is_aligned:
                 raise UserError("plan.objective.space: aligned, but this variant aligns nothing; say full")
             return LatentObjective(config, lambda content: (model.aligned(content), model.proprio(content)))
         case "projected":
-            if isinstance(model.config.projection, NoProjection):
+            if not model.is_projected:
                 raise UserError("plan.objective.space: projected, but this variant has no projection; say full")
             return LatentObjective(config, lambda content: (model.visual(content).mean(dim=2), model.proprio(content)))
         case _:

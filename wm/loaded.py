@@ -15,7 +15,7 @@ from wm.config.model import EmbeddedProprio
 from wm.contracts import Encoder
 from wm.data.normalization import DataStatistics
 from wm.models.dynamics import WorldModelDynamics
-from wm.models.world_model import WorldModel
+from wm.models.latent_model import LatentModel
 from wm.types import Observation, Plan
 
 
@@ -30,7 +30,7 @@ class LoadedModel:
 
     config: ExperimentConfig
     encoder: Encoder
-    model: WorldModel
+    model: LatentModel
     statistics: DataStatistics
     facts: dict[str, Any]
     precision: Literal["fp32", "bf16"] = "fp32"

@@ -35,7 +35,7 @@ from wm.training.loop import Training
 from wm.types import Batch, ClipRef
 
 LOCK_WAIT_S = 60.0
-_CENTER_FRAMES = 128
+_SAMPLED_FRAMES = 128
 
 
 @dataclass(frozen=True)
@@ -238,11 +238,13 @@ class RunInputs:
         """Clips by reference, as tokens."""
         return encoded(self.encoder, to_batch(self.dataset.reader.read(refs)))
 
-    def token_mean(self) -> Tensor:
-        """(D,) the mean token of the training frames, from a fixed sample of them."""
-        frames = self.dataset.training_clips(1).spread(_CENTER_FRAMES, seed=0)
-        sums = [self.batch([frame]).obs.visual.double().mean(dim=(0, 1, 2)) for frame in frames]
-        return torch.stack(sums).mean(dim=0).float()
+    def token_statistics(self) -> tuple[Tensor, Tensor]:
+        """(D,) mean and standard deviation of the training frames' tokens, from a fixed sample of frames."""
+        frames = self.dataset.training_clips(1).spread(_SAMPLED_FRAMES, seed=0)
+        tokens = (self.batch([frame]).obs.visual.double() for frame in frames)
+        moments = [(values.mean(dim=(0, 1, 2)), values.square().mean(dim=(0, 1, 2))) for values in tokens]
+        mean, square = (torch.stack(parts).mean(dim=0) for parts in zip(*moments, strict=True))
+        return mean.float(), (square - mean.square()).clamp(min=0).sqrt().float()
 
     def training(
         self,
@@ -259,8 +261,8 @@ class RunInputs:
         facts = {**model_facts(self.config, self.dataset, self.encoder), "train_hash": self.hash, "commit": commit}
         validator = self.validator() if is_main else None
         model = build_model(self.config, facts)
-        if model.token_center is not None:
-            model.token_center.mean.copy_(self.token_mean())
+        if model.needs_token_statistics:
+            model.use_token_statistics(*self.token_statistics())
         return Training(
             config=self.config.train,
             model=model,

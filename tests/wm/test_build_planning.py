@@ -35,7 +35,7 @@ def model() -> LoadedModel:
 
 @pytest.mark.parametrize("config", [CemConfig(), GradientConfig()])
 def test_what_is_rolled_out_at_once_fits_the_memory_and_the_cache(model: LoadedModel, config: PlannerConfig):
-    each = model.dynamics.rollout_bytes(config.horizon, graph=isinstance(config, GradientConfig))
+    each = model.model.rollout_bytes(config.horizon, graph=isinstance(config, GradientConfig))
 
     def chunk_size(memory_bytes: float) -> int:
         return build_planner(config, model, memory_gb=memory_bytes / 1e9).chunk_size

@@ -11,14 +11,14 @@ from torch import Tensor
 from wm.evaluation.images import ImageScores
 from wm.evaluation.latent import imagine
 from wm.models.decoder import ImageDecoder, target_images
+from wm.models.latent_model import LatentModel
 from wm.models.perceptual import PerceptualDistance
-from wm.models.world_model import WorldModel
 from wm.types import Batch
 
 
 @torch.no_grad()
 def decoded_quality(
-    model: WorldModel,
+    model: LatentModel,
     decoder: ImageDecoder,
     batches: Iterable[Batch],
     horizons: Sequence[int],
@@ -39,7 +39,7 @@ def decoded_quality(
 
 
 @torch.no_grad()
-def decoded_strip(model: WorldModel, decoder: ImageDecoder, batch: Batch) -> dict[str, np.ndarray]:
+def decoded_strip(model: LatentModel, decoder: ImageDecoder, batch: Batch) -> dict[str, np.ndarray]:
     """Rows of frames (T, S, S, 3) in [0, 1] of one clip: true, decoded from its own latents, decoded from imagined ones.
 
     Args:
@@ -60,7 +60,7 @@ def decoded_frames(decoder: ImageDecoder, visual: Tensor) -> np.ndarray:
     return (255 * _picture(decoder(visual[None])[0][0])).round().astype(np.uint8)
 
 
-def _decoded(model: WorldModel, decoder: ImageDecoder, batch: Batch, horizon: int) -> tuple[Tensor, Tensor, Tensor]:
+def _decoded(model: LatentModel, decoder: ImageDecoder, batch: Batch, horizon: int) -> tuple[Tensor, Tensor, Tensor]:
     """(frames, reconstructions (B, T, 3, S, S), predictions (B, horizon, 3, S, S)), in [-1, 1]."""
     if batch.images is None:
         raise ValueError("decoded pictures are compared with images, and the batch has none")

@@ -8,12 +8,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from wm.models.world_model import WorldModel
+from wm.models.latent_model import LatentModel
 from wm.types import Batch
 
 
 @torch.no_grad()
-def rollout_errors(model: WorldModel, batch: Batch, horizons: Sequence[int]) -> dict[str, float]:
+def rollout_errors(model: LatentModel, batch: Batch, horizons: Sequence[int]) -> dict[str, float]:
     """Latent error from H context frames, over clips of H + max(horizons) frames; visual channels only.
 
     For each h: `z_visual_err_rollout_h{h}` = mean || z^_h - z_h ||^2, `copy_ratio_h{h}` = that over mean || z_0 - z_h ||^2, with
@@ -32,7 +32,7 @@ def copy_ratio(error: float, copy: float) -> float:
 
 
 @torch.no_grad()
-def squared_errors(model: WorldModel, batch: Batch, horizons: Sequence[int]) -> list[tuple[float, float]]:
+def squared_errors(model: LatentModel, batch: Batch, horizons: Sequence[int]) -> list[tuple[float, float]]:
     """For each horizon, mean squared error of (the rollout, the last context frame) against the encoded frame."""
     history = model.history_len
     needed = history + max(horizons)
@@ -50,7 +50,9 @@ def squared_errors(model: WorldModel, batch: Batch, horizons: Sequence[int]) -> 
 
 
 @torch.no_grad()
-def imagine(model: WorldModel, batch: Batch, horizon: int) -> tuple[Float[Tensor, "B T P C"], Float[Tensor, "B H P C"]]:
+def imagine(
+    model: LatentModel, batch: Batch, horizon: int
+) -> tuple[Float[Tensor, "B T P C"], Float[Tensor, "B H P C"]]:
     """(encoded content of every frame, rolled-out content of the `horizon` frames after the first H)."""
     history = model.history_len
     content = model.encode_content(batch.obs)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from wm.evaluation.latent import copy_ratio
-from wm.models.world_model import WorldModel
+from wm.models.latent_model import LatentModel
 from wm.types import Batch, ClipRef, Observation
 
 CLIPS_AT_ONCE = 16
@@ -43,7 +43,7 @@ def by_labels(refs: Sequence[ClipRef], batch: Batch) -> dict[str, ClipGroup]:
 
 @torch.no_grad()
 def rollout_quality(
-    model: WorldModel,
+    model: LatentModel,
     batch: Batch,
     horizons: Sequence[int],
     seed: int,
@@ -72,7 +72,9 @@ def rollout_quality(
     return _with_ratios(means, horizons, labelled)
 
 
-def _errors(model: WorldModel, piece: Batch, wrong_actions: Tensor | None, horizons: Sequence[int]) -> dict[str, float]:
+def _errors(
+    model: LatentModel, piece: Batch, wrong_actions: Tensor | None, horizons: Sequence[int]
+) -> dict[str, float]:
     """Mean errors of a few clips; `shuffled_h{h}` is what becomes the action sensitivity."""
     now, longest = model.history_len - 1, max(horizons)  # the last context frame
     content = model.encode_content(piece.obs)

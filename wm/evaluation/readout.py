@@ -8,24 +8,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wm.config.model import NoAlignment
 from wm.evaluation.health import latent_health
 from wm.evaluation.latent import imagine
 from wm.evaluation.probe import StateProbe
 from wm.evaluation.quality import CLIPS_AT_ONCE, take
-from wm.models.world_model import WorldModel
+from wm.models.latent_model import LatentModel
 from wm.types import Batch
 
 
 @torch.no_grad()
-def health_quality(model: WorldModel, batch: Batch) -> dict[str, float]:
+def health_quality(model: LatentModel, batch: Batch) -> dict[str, float]:
     """Latent health of the encoded clips."""
     return latent_health(_visual(model, batch))
 
 
 @torch.no_grad()
 def probe_quality(
-    model: WorldModel, fit: Batch, held_out: Batch, names: Sequence[str], horizons: Sequence[int]
+    model: LatentModel, fit: Batch, held_out: Batch, names: Sequence[str], horizons: Sequence[int]
 ) -> dict[str, float]:
     """R2 of each state entry from whole latents, from the aligned channels, and from latents rolled out to each horizon.
 
@@ -43,7 +42,7 @@ def probe_quality(
     fit_states, states = _rows(fit.state), _rows(held_out.state)
     probe = StateProbe(_rows(fit_visual.flatten(2)), fit_states)
     metrics = _named("state_probe_r2", names, probe.r2(_rows(visual.flatten(2)), states))
-    if not isinstance(model.config.alignment, NoAlignment):
+    if model.is_aligned:
         aligned = StateProbe(_rows(model.aligned(fit_visual)), fit_states)
         metrics |= _named("aligned_probe_r2", names, aligned.r2(_rows(model.aligned(visual)), states))
     longest, device = max(horizons), next(model.parameters()).device
@@ -61,7 +60,7 @@ def _named(metric: str, names: Sequence[str], values: np.ndarray) -> dict[str, f
     return {f"{metric}/{name}": float(value) for name, value in zip(names, values, strict=True)}
 
 
-def _visual(model: WorldModel, batch: Batch) -> Tensor:
+def _visual(model: LatentModel, batch: Batch) -> Tensor:
     device = next(model.parameters()).device
     pieces = [model.encode_content(piece.obs) for piece in (p.to(device) for p in batch.chunks(CLIPS_AT_ONCE))]
     return torch.cat([model.visual(piece).cpu() for piece in pieces])

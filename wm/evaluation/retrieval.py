@@ -10,7 +10,7 @@ from torch import Tensor
 
 from wm.data.dataset import Dataset
 from wm.evaluation.latent import imagine
-from wm.models.world_model import WorldModel
+from wm.models.latent_model import LatentModel
 from wm.types import Batch, ClipRef
 
 
@@ -22,7 +22,7 @@ class FrameBank:
     """
 
     @torch.no_grad()
-    def __init__(self, model: WorldModel, dataset: Dataset, clips: Sequence[ClipRef], batch: Batch) -> None:
+    def __init__(self, model: LatentModel, dataset: Dataset, clips: Sequence[ClipRef], batch: Batch) -> None:
         self._dataset = dataset
         self._latents = model.visual(model.encode_content(batch.obs)).flatten(0, 1)
         self._places = [(ref.source, ref.episode, int(frame)) for ref in clips for frame in ref.frame_indices]
@@ -35,7 +35,7 @@ class FrameBank:
 
 @torch.no_grad()
 def imagined_strip(
-    model: WorldModel, dataset: Dataset, clip: ClipRef, batch: Batch, bank: FrameBank
+    model: LatentModel, dataset: Dataset, clip: ClipRef, batch: Batch, bank: FrameBank
 ) -> dict[str, np.ndarray]:
     """Rows of uint8 frames (T, H, W, 3): the true clip, and for each imagined frame the training frame nearest to it in latent.
 

@@ -8,13 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wm.config.terms import NoAlignment
 from wm.config.train import EvaluateConfig
 from wm.evaluation.health import latent_health
 from wm.evaluation.latent import copy_ratio, imagine, squared_errors
 from wm.evaluation.probe import StateProbe
 from wm.evaluation.quality import take
-from wm.models.world_model import WorldModel
+from wm.models.latent_model import LatentModel
 from wm.types import Batch
 
 _CLIPS_AT_ONCE = 64
@@ -34,7 +33,7 @@ class Validator:
         self.probe = probe
 
     @torch.no_grad()
-    def metrics(self, model: WorldModel) -> dict[str, float]:
+    def metrics(self, model: LatentModel) -> dict[str, float]:
         """`val/...` metrics; the model's mode is restored afterwards."""
         training = model.training
         model.eval()
@@ -49,7 +48,7 @@ class Validator:
         return {f"val/{key}": value for key, value in metrics.items()}
 
     @torch.no_grad()
-    def health(self, model: WorldModel) -> dict[str, float]:
+    def health(self, model: LatentModel) -> dict[str, float]:
         """Those of `metrics` that say whether latents still carry anything, for a fraction of the time."""
         training = model.training
         model.eval()
@@ -59,7 +58,7 @@ class Validator:
             model.train(training)
         return {f"val/{key}": value for key, value in latent_health(visual).items()}
 
-    def _errors(self, model: WorldModel) -> dict[str, float]:
+    def _errors(self, model: LatentModel) -> dict[str, float]:
         """As `rollout_errors` of all clips at once: a ratio of means, not a mean of the pieces' ratios.
 
         Where some clips have actions and some have none, also of each kind: `labelled/...`, `unlabelled/...`.
@@ -74,7 +73,7 @@ class Validator:
             metrics |= self._named(kind, means)
         return metrics
 
-    def _means(self, model: WorldModel, batch: Batch) -> np.ndarray:
+    def _means(self, model: LatentModel, batch: Batch) -> np.ndarray:
         """(horizons, 2): mean squared error of the rollout and of the copied last frame."""
         pieces = list(_pieces(model, batch))
         errors = [squared_errors(model, piece, self.config.horizons) for piece in pieces]
@@ -87,7 +86,7 @@ class Validator:
             metrics[f"{kind}copy_ratio_h{horizon}"] = copy_ratio(error, copy)
         return metrics
 
-    def _probes(self, model: WorldModel, visual: Tensor) -> dict[str, float]:
+    def _probes(self, model: LatentModel, visual: Tensor) -> dict[str, float]:
         """R2 of the state: from encoded latents, from the aligned channels, and from latents rolled out to each horizon.
 
         Of the clips that have it.
@@ -101,7 +100,7 @@ class Validator:
         states = _rows(held_out.state)
         probe = StateProbe(_rows(model.visual(fit_content).flatten(2)), fit_states)
         metrics = {"state_probe_r2": float(probe.r2(_rows(visual.flatten(2)), states).mean())}
-        if not isinstance(model.config.alignment, NoAlignment):
+        if model.is_aligned:
             aligned = StateProbe(_rows(model.aligned(fit_content)), fit_states)
             metrics["aligned_probe_r2"] = float(aligned.r2(_rows(model.aligned(visual)), states).mean())
         longest = max(self.config.horizons)
@@ -113,13 +112,13 @@ class Validator:
         return metrics
 
 
-def _pieces(model: WorldModel, batch: Batch) -> Iterator[Batch]:
+def _pieces(model: LatentModel, batch: Batch) -> Iterator[Batch]:
     """A few clips at a time, where the model is."""
     device = next(model.parameters()).device
     return (piece.to(device) for piece in batch.chunks(_CLIPS_AT_ONCE))
 
 
-def _content(model: WorldModel, batch: Batch) -> Tensor:
+def _content(model: LatentModel, batch: Batch) -> Tensor:
     return torch.cat([model.encode_content(piece.obs) for piece in _pieces(model, batch)])
 
 

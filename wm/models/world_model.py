@@ -23,17 +23,17 @@ from wm.losses.ranks import ALONE, Alone
 from wm.models.decoder import DecoderLoss, build_decoder
 from wm.models.embedding import VectorEmbedding, tile
 from wm.models.heads import TransitionHead
+from wm.models.latent_model import LatentModel
 from wm.models.masking import TokenMasking
 from wm.models.predictor import CausalPredictor, KeysValues
 from wm.models.projection import TokenCenter, build_projection
 from wm.models.terms import Forward, loss_terms
-from wm.models.trainable import Trainable
 from wm.types import Batch, LossTerms, Observation
 
 _UNALIGNED_DIM = 7  # what `aligned` shows of a variant that aligns nothing
 
 
-class WorldModel(Trainable):
+class WorldModel(LatentModel):
     """encode + predict + rollout, and the losses that train them. Every parameter is learned; the encoder is not in here.
 
     Args:
@@ -75,6 +75,18 @@ class WorldModel(Trainable):
             self.decoder = build_decoder(config.decoder, self.visual_dim, tokens_per_frame)
         self.decoder_loss = None if isinstance(config.decoder, NoDecoder) else DecoderLoss(config.decoder)
 
+    @property
+    def keeps_proprio(self) -> bool:
+        return self.config.keeps_proprio
+
+    @property
+    def is_aligned(self) -> bool:
+        return not isinstance(self.config.alignment, NoAlignment)
+
+    @property
+    def is_projected(self) -> bool:
+        return not isinstance(self.config.projection, NoProjection)
+
     # -- latents ------------------------------------------------------------------------------------------------------
 
     def encode_content(self, obs: Observation) -> Float[Tensor, "B T N C"]:
@@ -108,7 +120,7 @@ class WorldModel(Trainable):
 
     def proprio(self, content: Float[Tensor, "B T N C"]) -> Float[Tensor, "B T K E"] | None:
         """The proprio part: on each of K = P patches, or on K = 1 token; None where the latent keeps none apart."""
-        if not self.config.keeps_proprio:
+        if not self.keeps_proprio:
             return None
         if self.config.concat == "token":
             patches = self._patches(content)
@@ -127,16 +139,18 @@ class WorldModel(Trainable):
 
     def rollout(
         self,
-        context: Float[Tensor, "B K N C"],
+        context: Float[Tensor, "B1 K N C"],
         actions: Float[Tensor, "B L A"],
         has_actions: Bool[Tensor, "B"] | None = None,
     ) -> Float[Tensor, "B H N C"]:
         """Content of the H = L - K + 1 frames after K context frames, each step fed the model's own last predictions.
 
         Args:
+            context: one for each row of actions, or one for all (B1 = 1).
             actions: of the context frames, then of the imagined ones; the first K - 1 led through the context.
         """
         history = self.history_len
+        context = context.expand(actions.shape[0], -1, -1, -1)
         latent = self.with_actions(context, actions[:, : context.shape[1]], has_actions)[:, -history:]
         seen: list[KeysValues] = []
         imagined = [self._content(self.predictor.extend(latent, seen))]
@@ -145,6 +159,34 @@ class WorldModel(Trainable):
             latent = torch.cat([latent, nxt], dim=1)[:, -history:]
             imagined.append(self._content(self.predictor.extend(nxt if seen else latent, seen)))
         return torch.cat(imagined, dim=1)
+
+    def rollout_bytes(self, horizon: int, *, graph: bool = False) -> int:
+        """All frames' content, and either one layer's activations over a whole window, or those of one frame and all layers' keys and
+        values of the window's other frames; with a graph every layer's of every frame that is computed.
+        """
+        config = self.config.predictor
+        width = self.content_dim + self.action_embedding.width
+        frames = min(self.history_len, horizon + 1)
+        frame = self.tokens_per_frame + 2
+        inner = config.heads * config.head_dim
+
+        def layer(queries: int) -> int:
+            scores = 2 * config.heads * frames * frame if config.attention == "plain" else 0
+            return queries * (4 * width + 5 * inner + 2 * config.mlp_dim + scores)
+
+        whole = layer(frames * frame)
+        extended = layer(frame) + 2 * inner * frame * (config.depth * (frames - 1) + frames)
+        kept = (horizon + 1 + frames) * self.tokens_per_frame * width
+        windows = 1 + max(0, horizon - frames)  # the first frame by frame, then each one whole
+        return 4 * (kept + (whole * config.depth * windows if graph else max(whole, extended)))
+
+    @property
+    def needs_token_statistics(self) -> bool:
+        return self.token_center is not None
+
+    def use_token_statistics(self, mean: Float[Tensor, "D"], std: Float[Tensor, "D"]) -> None:
+        if self.token_center is not None:
+            self.token_center.mean.copy_(mean)
 
     def continue_rollout(
         self, latent: Tensor, first: Tensor, actions: Tensor, has_actions: Tensor | None

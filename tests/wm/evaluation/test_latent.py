@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from tests.wm.data.samples import same, trained
-from wm.config.terms import NoAlignment, StateMseAlignment
 from wm.config.train import EvaluateConfig
 from wm.evaluation import validation
 from wm.evaluation.health import effective_rank, latent_health
@@ -36,7 +35,7 @@ class Toy(nn.Module):
         self.history_len = history_len
         self.scale = nn.Parameter(torch.tensor(scale))
         self.modes: list[bool] = []
-        self.config: Any = type("Config", (), {"alignment": NoAlignment()})()
+        self.is_aligned = False
 
     def encode_content(self, obs: Observation) -> Tensor:
         self.modes.append(self.training)
@@ -210,7 +209,7 @@ def test_a_model_without_any_error_gives_numbers() -> None:
 
 def test_aligned_probe_reads_the_aligned_channels() -> None:
     toy = Toy(move)
-    toy.config.alignment = StateMseAlignment(dim=2)
+    toy.is_aligned = True
     metrics = Validator(EvaluateConfig(horizons=(1,)), clips(40), clips(60, seed=1)).metrics(as_model(toy))
     assert metrics["val/state_probe_r2"] > 0.999 > metrics["val/aligned_probe_r2"]
 

@@ -13,7 +13,6 @@ from torch import Tensor
 from tests.wm.data.samples import trained
 from tests.wm.evaluation.test_latent import Toy, clips, copy, move
 from wm.build import load
-from wm.config.terms import StateMseAlignment
 from wm.evaluation import quality
 from wm.evaluation.metric_names import METRICS
 from wm.evaluation.quality import by_labels, rollout_quality, take
@@ -115,7 +114,7 @@ def test_state_by_entry() -> None:
     """x is in the latents, noise is not; a model that copies loses x with the horizon."""
     fit, held_out = clips(40, seed=1), clips(40, seed=2)
     model = toy()
-    model.config.alignment = StateMseAlignment(dim=2)
+    model.is_aligned = True
     noisy = [replace(b, state=torch.stack([b.state[..., 0], torch.randn(40, 6)], dim=-1)) for b in (fit, held_out)]  # type: ignore[index]
     found = probe_quality(model, *noisy, names=("x", "noise"), horizons=(1, 3))
     assert found["state_probe_r2/x"] > 0.99

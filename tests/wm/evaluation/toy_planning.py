@@ -53,9 +53,6 @@ class ToyDynamics:
             states.append(state)
         return torch.stack(states, dim=1)[:, :, None]
 
-    def rollout_bytes(self, horizon: int, *, graph: bool = False) -> int:
-        return 1000
-
 
 class ToyModel(LoadedModel):
     """Args: see `toy_model`."""
@@ -73,6 +70,8 @@ def toy_model(gain: float = 1.0, visual: Callable[[Tensor], Tensor] = lambda con
         visual=visual,
         proprio=lambda content: None,
         parameters=lambda: iter([torch.zeros(1)]),
+        keeps_proprio=False,
+        rollout_bytes=lambda horizon, graph=False: 1000,
         history_len=1,
         tokens_per_frame=1,
     )

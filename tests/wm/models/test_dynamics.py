@@ -97,5 +97,5 @@ def test_a_rollout_holds_about_what_it_says(depth: int, horizon: int, attention:
             torch.autograd.grad(cost, actions)
     changes = [event for event in seen.kineto_results.events() if event.name() == "[memory]"]
     sizes = np.cumsum([event.nbytes() for event in sorted(changes, key=lambda event: event.start_ns())])
-    said = plans * dynamics.rollout_bytes(horizon, graph=graph)
+    said = plans * model.rollout_bytes(horizon, graph=graph)
     assert 0.35 * said < sizes.max() < said
