@@ -128,6 +128,7 @@ class Batch:
         has_state: (B,) bool.
         weights: (B,) weight of each clip in every loss.
         images: uint8 (B, T, H, W, 3) beside the tokens, where an image decoder is trained.
+        seeds: (B,) int64 of each clip's own random numbers, whatever worker and piece it falls into; None where none are drawn.
     """
 
     obs: Observation
@@ -137,6 +138,7 @@ class Batch:
     has_state: Tensor
     weights: Tensor
     images: Tensor | None = None
+    seeds: Tensor | None = None
 
     @property
     def num_clips(self) -> int:
@@ -157,6 +159,7 @@ class Batch:
             has_state=change(self.has_state),
             weights=change(self.weights),
             images=None if self.images is None else change(self.images),
+            seeds=None if self.seeds is None else change(self.seeds),
         )
 
     def chunks(self, size: int) -> list[Batch]:

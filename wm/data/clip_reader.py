@@ -174,4 +174,5 @@ def to_batch(arrays: Mapping[str, np.ndarray], as_stored: bool = False) -> Batch
         has_state=torch.zeros(clips, dtype=torch.bool) if has_state is None else has_state,
         weights=torch.ones(clips),
         images=tensor("images"),
+        seeds=tensor("seeds"),
     )

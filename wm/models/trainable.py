@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 
-from torch import nn
+from torch import Tensor, nn
 
 from wm.losses.ranks import ALONE, Alone
 from wm.types import Batch, LossTerms
@@ -21,8 +22,13 @@ class Trainable(nn.Module, ABC):
             ranks: the workers that hold the rest of the global batch.
         """
 
-    def after_step(self, progress: float) -> None:
-        """What follows each optimiser step."""
+    def after_step(self, progress: float, parts: Mapping[str, Tensor], ranks: Alone = ALONE) -> None:
+        """What follows each optimiser step.
+
+        Args:
+            parts: `LossTerms.parts` of this worker's share of the batch.
+            ranks: the workers that hold the rest of it.
+        """
 
     @property
     @abstractmethod

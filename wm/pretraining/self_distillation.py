@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -132,7 +133,7 @@ class SelfDistillation(Trainable):
         return motion_loss(said, pixels, ~view.hidden)
 
     @torch.no_grad()
-    def after_step(self, progress: float) -> None:
+    def after_step(self, progress: float, parts: Mapping[str, Tensor], ranks: Alone = ALONE) -> None:
         """The teacher moves towards the student."""
         decay = value_at(self.config.teacher_decay, progress)
         for slow, fast in zip(self.teacher.parameters(), self.student.parameters(), strict=True):

@@ -147,7 +147,7 @@ class Training(Generic[M]):
             set_rates(self._optimizer, self.config.optimizer, progress)
             parts, norms = self._take_step(batch, progress, row and self.config.log_gradient_norms)
             self._step += 1
-            self.model.after_step(progress)
+            self.model.after_step(progress, parts, current_ranks())
             if self._average is not None:
                 self._average.update(self.model)
             meter.add(parts)

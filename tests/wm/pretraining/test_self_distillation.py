@@ -43,7 +43,7 @@ def step(model: SelfDistillation, progress: float = 0.5) -> None:
         for parameter in model.student.parameters():
             if parameter.grad is not None:
                 parameter.sub_(parameter.grad)
-    model.after_step(progress)
+    model.after_step(progress, {})
 
 
 def test_the_seed_decides_the_weights_and_the_teacher_starts_as_the_student(model: SelfDistillation) -> None:
