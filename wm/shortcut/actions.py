@@ -1,0 +1,33 @@
+"""A frame's action as one token of the backbone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from wm.models.embedding import VectorEmbedding
+
+
+class ActionToken(nn.Module):
+    """Linear, SiLU, Linear over each action; one learned null action for all that is not known.
+
+    Args:
+        action_dim: A F, one model action.
+        adapters: A F of the other action vectors that batches hold, by name.
+    """
+
+    def __init__(self, action_dim: int, hidden: int, width: int, adapters: Mapping[str, int]) -> None:
+        super().__init__()
+        self.embedding = VectorEmbedding(action_dim, hidden, adapters=adapters)
+        self.out = nn.Linear(hidden, width)
+
+    def forward(self, actions: Float[Tensor, "B T A"], known: Bool[Tensor, "B"] | None = None) -> Float[Tensor, "B T W"]:
+        """Rows that are not `known` get the null action; None: all are."""
+        return self.out(functional.silu(self.embedding(actions, known)))
+
+    def null(self, batch: int, frames: int) -> Float[Tensor, "B T W"]:
+        """The null action."""
+        return self.out(functional.silu(self.embedding.absent(batch, frames)))
