@@ -45,7 +45,7 @@ for name in (
     os.environ.pop(name, None)
 
 # Shapes in annotations become assertions, in the test run only. Must precede the first import of these modules.
-install_import_hook(["wm.models", "wm.losses", "wm.planning"], "beartype.beartype")
+install_import_hook(["wm.models", "wm.losses", "wm.planning", "wm.shortcut"], "beartype.beartype")
 
 
 def _asked_for(config: pytest.Config, marker: str) -> bool:
