@@ -36,6 +36,7 @@ from wm.config.policies import (
     SmoothPolicyConfig,
     WanderPolicyConfig,
 )
+from wm.config.shortcut import ShortcutConfig, TeacherForcingConfig
 from wm.config.target import call_target
 from wm.config.terms import CustomTerm
 from wm.config.worlds import (
@@ -66,7 +67,10 @@ from wm.envs.linear import LinearWorld
 from wm.envs.policies import NoisyPolicy, RandomPolicy, RangePolicy, SmoothPolicy, WanderPolicy
 from wm.envs.wall import WallWorld
 from wm.loaded import LoadedModel, RawPlan
+from wm.models.latent_model import LatentModel
 from wm.models.world_model import WorldModel
+from wm.shortcut.shortcut import ShortcutModel
+from wm.shortcut.teacher import TeacherForcedModel
 from wm.training.checkpoint import find_checkpoint, load_checkpoint
 
 if TYPE_CHECKING:  # the extra `worlds` is not needed to train
@@ -275,23 +279,29 @@ def model_facts(config: ExperimentConfig, dataset: Dataset, encoder: Encoder) ->
     return facts
 
 
-def build_model(config: ExperimentConfig, facts: dict[str, Any]) -> WorldModel:
+def build_model(config: ExperimentConfig, facts: dict[str, Any]) -> LatentModel:
     """A freshly initialised world model; `config.seed` decides its weights and leaves torch's own generator seeded by it."""
     statistics = DataStatistics.from_json(facts["statistics"])
     if facts["action_dim"] == 0:
         raise UserError("data.sources: no source has actions; a world model needs some")
     torch.manual_seed(config.seed)
+    sizes = {name: facts[name] for name in ("token_dim", "tokens_per_frame", "action_dim")}
+    sizes["action_adapters"] = facts.get("action_adapters")
+    chosen = config.model
+    if isinstance(chosen, ShortcutConfig):
+        try:
+            kind = TeacherForcedModel if isinstance(chosen.forcing, TeacherForcingConfig) else ShortcutModel
+            return kind(chosen, **sizes)
+        except ValueError as error:  # a grid that the tokens' size makes too steep
+            raise UserError(f"model.forcing: {error}") from error
     model = WorldModel(
-        config.model,
-        token_dim=facts["token_dim"],
-        tokens_per_frame=facts["tokens_per_frame"],
-        action_dim=facts["action_dim"],
+        chosen,
+        **sizes,
         proprio_dim=facts["proprio_dim"],
-        action_adapters=facts.get("action_adapters"),
         state_names=statistics.state_names,
         rollout_horizon=config.train.rollout_horizon,
     )
-    model.add_terms({name: _build_term(model, name, term) for name, term in config.model.terms.items()})
+    model.add_terms({name: _build_term(model, name, term) for name, term in chosen.terms.items()})
     return model
 
 

@@ -26,6 +26,7 @@ from wm.data.atomic import write_json
 from wm.data.augmentation import augmented, draw
 from wm.data.clip_reader import Arrays, ClipReader, to_batch
 from wm.data.clip_schedule import ClipSchedule
+from wm.data.clip_seeds import clip_seeds
 from wm.data.dataset import Dataset
 from wm.data.shared_frames import SharedFrames
 from wm.data.token_files import TokenFiles
@@ -147,6 +148,10 @@ class RunClips:
             draws = [draw(self.config.data.augment, self.config.seed, *place) for place in places]
             changed = map(augmented, arrays["visual"], draws)
             arrays["visual"] = np.stack(list(changed))
+        if self.config.draws_for_clips:
+            places = range(self.schedule.batch_size)[rank::num_ranks]
+            seeds = [clip_seeds(self.config.seed, step, places) for step in range(start, stop)]
+            arrays["seeds"] = np.concatenate(seeds)
         steps = stop - start  # no -1 below: without labels actions have no columns, and nothing can be inferred
         return {key: values.reshape(steps, len(values) // steps, *values.shape[1:]) for key, values in arrays.items()}
 

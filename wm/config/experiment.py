@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from wm.config.base import Config, NonNegativeInt
 from wm.config.data import DataConfig, PrecomputedSourceConfig
@@ -13,6 +13,7 @@ from wm.config.encoder import Dinov2EncoderConfig, EncoderConfig, PrecomputedEnc
 from wm.config.model import DinoWmConfig, NoProprio
 from wm.config.plan import PlanConfig
 from wm.config.platform import ResourcesConfig, StorageConfig, TrackingConfig
+from wm.config.shortcut import ShortcutConfig
 from wm.config.train import EvaluateConfig, TrainConfig
 
 
@@ -21,7 +22,7 @@ class ExperimentConfig(Config):
 
     data: DataConfig = DataConfig()
     encoder: EncoderConfig = Dinov2EncoderConfig()
-    model: DinoWmConfig = DinoWmConfig()
+    model: Annotated[DinoWmConfig | ShortcutConfig, Field(discriminator="kind")] = DinoWmConfig()
     train: TrainConfig = TrainConfig()
     plan: PlanConfig = PlanConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
@@ -32,8 +33,15 @@ class ExperimentConfig(Config):
 
     @property
     def clip_num_frames(self) -> int:
-        """Frames of a training clip: history and the frames that the loss predicts."""
+        """Frames of a training clip: history and the frames that the loss predicts, or as many as shortcut forcing is told."""
+        if isinstance(self.model, ShortcutConfig):
+            return self.model.clip_frames
         return self.model.history_len + self.train.rollout_horizon
+
+    @property
+    def draws_for_clips(self) -> bool:
+        """Whether clips come with a seed each: the model's loss draws random numbers for each of them."""
+        return isinstance(self.model, ShortcutConfig)
 
     @property
     def trains_on_images(self) -> bool:

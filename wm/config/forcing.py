@@ -58,6 +58,7 @@ class ForcingConfig(Config):
         rms_decay: of the running root mean square that divides each kind's loss, by optimiser step.
     """
 
+    kind: Literal["shortcut"] = "shortcut"
     k_max: Annotated[int, Field(ge=8, le=128)] = 64
     grid: ScalarSchedule = ConstantSchedule()
     bootstrap_fraction: Fraction = 0.25

@@ -78,7 +78,5 @@ class ShortcutConfig(Config):
     @model_validator(mode="after")
     def _steps_divide_the_grid(self) -> Self:
         if isinstance(self.forcing, ForcingConfig) and self.forcing.k_max % self.sampling_steps:
-            raise ValueError(
-                f"sampling_steps ({self.sampling_steps}) must divide forcing.k_max ({self.forcing.k_max})"
-            )
+            raise ValueError(f"sampling_steps ({self.sampling_steps}) must divide forcing.k_max ({self.forcing.k_max})")
         return self

@@ -24,7 +24,9 @@ class ActionToken(nn.Module):
         self.embedding = VectorEmbedding(action_dim, hidden, adapters=adapters)
         self.out = nn.Linear(hidden, width)
 
-    def forward(self, actions: Float[Tensor, "B T A"], known: Bool[Tensor, "B"] | None = None) -> Float[Tensor, "B T W"]:
+    def forward(
+        self, actions: Float[Tensor, "B T A"], known: Bool[Tensor, "B"] | None = None
+    ) -> Float[Tensor, "B T W"]:
         """Rows that are not `known` get the null action; None: all are."""
         return self.out(functional.silu(self.embedding(actions, known)))
 

@@ -8,16 +8,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import log2
+from typing import Literal
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from wm.config.forcing import ForcingConfig
 from wm.config.schedule import value_at
-
-_STREAM = 0x5F0  # no other generator of a run has this in its key
 
 
 @dataclass(frozen=True)
@@ -41,15 +39,22 @@ class Labels:
         return Labels(*(part.to(device) for part in vars(self).values()))
 
 
-def row_generators(
-    seed: int, step: int, places: Sequence[int], device: torch.device | str = "cpu"
-) -> list[torch.Generator]:
-    """A generator for each clip, from the run's seed, the optimiser step and the clip's place in the global batch.
+_STREAMS = {
+    "labels": 0,
+    "noise": 0x9E3779B9,
+    "actions": 0x7F4A7C15,
+}  # in the low 32 bits: a CPU generator reads no others
 
-    So neither labels nor noise depend on how the batch is cut over workers and micro-batches.
+
+def row_generators(
+    seeds: Sequence[int], stream: Literal["labels", "noise", "actions"], device: torch.device | str = "cpu"
+) -> list[torch.Generator]:
+    """A generator for each clip, from its own seed: draws do not depend on how a batch is cut over workers and micro-batches.
+
+    Args:
+        stream: what is drawn; one stream knows nothing of another.
     """
-    keys = [np.random.SeedSequence([seed, _STREAM, step, place]).generate_state(1, np.uint64)[0] for place in places]
-    return [torch.Generator(device).manual_seed(int(key >> 1)) for key in keys]
+    return [torch.Generator(device).manual_seed(seed ^ _STREAMS[stream]) for seed in seeds]
 
 
 def draw_labels(

@@ -19,13 +19,18 @@ from wm.models.decoder import DecoderLoss, build_decoder, target_images
 from wm.models.latent_model import LatentModel
 from wm.shortcut.actions import ActionToken
 from wm.shortcut.backbone import BlockCausalTransformer
+from wm.shortcut.cache import RingCache
+from wm.shortcut.labels import row_generators
+from wm.shortcut.past import CachedPast, Past, RecomputedPast
 from wm.types import Batch, LossTerms, Observation
 
 _ALIGNED_DIM = 7  # what `aligned` shows of a model that aligns nothing
 
 
 class BackboneModel(LatentModel):
-    """What shortcut forcing and its teacher-forced ablation share. Content is the encoder's tokens; the backbone sees them standardised.
+    """What shortcut forcing and its teacher-forced ablation share.
+
+    Content is the encoder's tokens; the backbone sees them standardised.
 
     Args:
         token_dim: D of the frozen encoder.
@@ -56,9 +61,7 @@ class BackboneModel(LatentModel):
         self.history_len = config.history_len
         self.window = config.backbone.window or config.clip_frames  # never more frames than it was trained on
         self.backbone = BlockCausalTransformer(config.backbone, token_dim, tokens_per_frame, k_max)
-        self.action_token = ActionToken(
-            action_dim, config.action.hidden, config.backbone.width, action_adapters or {}
-        )
+        self.action_token = ActionToken(action_dim, config.action.hidden, config.backbone.width, action_adapters or {})
         self.register_buffer("token_mean", torch.zeros(token_dim))
         self.register_buffer("token_std", torch.ones(token_dim))
         with torch.random.fork_rng(devices=[]):
@@ -85,7 +88,9 @@ class BackboneModel(LatentModel):
 
     def use_token_statistics(self, mean: Float[Tensor, "D"], std: Float[Tensor, "D"]) -> None:
         self.token_mean.copy_(mean)
-        self.token_std.copy_(std.clamp_min(1e-3 * float(std.max().clamp_min(1e-6))))  # a channel that never moves is no unit
+        self.token_std.copy_(
+            std.clamp_min(1e-3 * float(std.max().clamp_min(1e-6)))
+        )  # a channel that never moves is no unit
 
     def encode_content(self, obs: Observation) -> Float[Tensor, "B T P C"]:
         if obs.is_pixels:
@@ -117,6 +122,50 @@ class BackboneModel(LatentModel):
     def content_of(self, latents: Float[Tensor, "B T P C"]) -> Float[Tensor, "B T P C"]:
         """The inverse of `standardised`."""
         return latents * self.token_std + self.token_mean
+
+    # -- time ---------------------------------------------------------------------------------------------------------
+
+    def rollout(
+        self,
+        context: Float[Tensor, "B1 K P C"],
+        actions: Float[Tensor, "B L A"],
+        has_actions: Bool[Tensor, "B"] | None = None,
+    ) -> Float[Tensor, "B H P C"]:
+        """Content of the H = L - K + 1 frames after K context frames, each frame computed from its own predictions.
+
+        Args:
+            context: one for each row of actions, or one for all (B1 = 1): then its frames are computed and kept once.
+            actions: of the context frames, then of the imagined ones; the first K - 1 led through the context, and of one context for
+                all, the first row's count.
+        """
+        latents = self.standardised(context)
+        if context.shape[1] == self.num_unshared:
+            latents = latents.expand(len(actions), -1, -1, -1)
+        if torch.is_grad_enabled() and actions.requires_grad:
+            past: Past = RecomputedPast(self.backbone, self.window)
+            return self.content_of(self.imagine(past, latents, self.tokens_of(actions, has_actions)))
+        with torch.no_grad():
+            weight = self.backbone.to_latents.weight
+            kind = weight.device.type
+            dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
+            window = max(2, min(self.window, actions.shape[1] + 1))
+            past = CachedPast(self.backbone, RingCache(self.backbone, len(latents), window, dtype, weight.device))
+            return self.content_of(self.imagine(past, latents, self.tokens_of(actions, has_actions)))
+
+    @property
+    def num_unshared(self) -> int:
+        """The last context frames that see an action which samples do not share."""
+        return 0
+
+    @abstractmethod
+    def tokens_of(self, actions: Float[Tensor, "B L A"], known: Bool[Tensor, "B"] | None) -> Float[Tensor, "B F W"]:
+        """The action token of each of F = L + 1 frames."""
+
+    @abstractmethod
+    def imagine(
+        self, past: Past, context: Float[Tensor, "B1 K P C"], tokens: Float[Tensor, "B F W"]
+    ) -> Float[Tensor, "B H P C"]:
+        """Standardised latents of the F - K frames after the context, B continuations of B or of one context."""
 
     # -- losses -------------------------------------------------------------------------------------------------------
 
@@ -175,5 +224,6 @@ def _seeds(batch: Batch) -> list[int]:
 
 def _uniform(seeds: list[int], device: torch.device) -> Float[Tensor, "B"]:
     """One number in [0, 1) for each clip, apart from all that its generator draws."""
-    draws = [torch.rand((), generator=torch.Generator().manual_seed(seed ^ 0xAC7)) for seed in seeds]
-    return torch.stack(draws).to(device)
+    return torch.stack([torch.rand((), generator=generator) for generator in row_generators(seeds, "actions")]).to(
+        device
+    )

@@ -1,14 +1,13 @@
 """Shortcut forcing: each frame is denoised from noise in K steps, under the action that led to it and the frames before it.
 
-Shape legend: B batch, T frames, P patches, C token channels, A F action, K context frames, H imagined frames, W width.
+Shape legend: B batch, T frames, P patches, C token channels, K context frames, H imagined frames, F = K + H, W width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import contextmanager
-from collections.abc import Iterator
+from collections.abc import Iterable, Mapping
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -16,14 +15,15 @@ from torch import Tensor
 from wm.config.forcing import ForcingConfig
 from wm.config.shortcut import ShortcutConfig
 from wm.losses.ranks import ALONE, Alone
-from wm.shortcut.forcing import Denoiser, ShortcutForcing, corrupt
+from wm.shortcut.forcing import ShortcutForcing
 from wm.shortcut.labels import draw_labels, row_generators
 from wm.shortcut.model import BackboneModel
-from wm.shortcut.past import CachedPast, Past, RecomputedPast
-from wm.shortcut.sampler import context_labels, sample
+from wm.shortcut.past import Past
+from wm.shortcut.sampler import context_labels, corrupt_context, sample
 from wm.types import Batch
 
 _PARTS = ("flow", "bootstrap", "flow_frames", "bootstrap_frames", "error")
+_CONTEXT, _IMAGINED = 0, 1  # streams of noise
 
 
 class ShortcutModel(BackboneModel):
@@ -31,10 +31,109 @@ class ShortcutModel(BackboneModel):
 
     Args:
         config: with `forcing.kind=shortcut`.
-        sizes: token_dim, tokens_per_frame, action_dim, action_adapters of `BackboneModel`.
+        token_dim, tokens_per_frame, action_dim, action_adapters: as `BackboneModel`.
     """
 
-    def __init__(self, config: ShortcutConfig, **sizes: int | Mapping[str, int] | None) -> None:
+    def __init__(
+        self,
+        config: ShortcutConfig,
+        *,
+        token_dim: int,
+        tokens_per_frame: int,
+        action_dim: int,
+        action_adapters: Mapping[str, int] | None = None,
+    ) -> None:
         if not isinstance(config.forcing, ForcingConfig):
-            raise ValueError("forcing.kind must be shortcut")
-        super().__init__(config, k_max=config.forcing.k_max, **sizes)
+            raise ValueError(f"forcing.kind is {config.forcing.kind}, expected shortcut")
+        super().__init__(
+            config,
+            token_dim=token_dim,
+            tokens_per_frame=tokens_per_frame,
+            action_dim=action_dim,
+            action_adapters=action_adapters,
+            k_max=config.forcing.k_max,
+        )
+        self.forcing_config = config.forcing
+        self.sampling_steps = config.sampling_steps  # K and the noise of rollouts, for whoever wants others
+        self.noise_seed = config.noise_seed
+        self.forcing = ShortcutForcing(config.forcing, tokens_per_frame * token_dim)
+
+    def forcing_loss(
+        self, batch: Batch, seeds: list[int], known: Bool[Tensor, "B"], progress: float, ranks: Alone
+    ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
+        clean = self.standardised(batch.obs.visual)
+        labels = draw_labels(self.forcing_config, row_generators(seeds, "labels"), clean.shape[1], progress).to(
+            clean.device
+        )
+        noise = torch.stack(
+            [
+                torch.randn(clean.shape[1:], generator=generator, device=clean.device)
+                for generator in row_generators(seeds, "noise", clean.device)
+            ]
+        )
+        actions = self.tokens_of(batch.actions[:, :-1], known)
+        rows = labels.bootstrap_rows
+        found = self.forcing(
+            lambda latents, levels, steps: self.backbone(latents, levels, steps, actions),
+            lambda latents, levels, steps: self.backbone(latents, levels, steps, actions[rows]),
+            clean,
+            noise,
+            labels,
+            batch.weights,
+            ranks,
+        )
+        return found.total, {"forcing_loss": found.total, **{f"forcing_{name}": found.parts[name] for name in _PARTS}}
+
+    def after_step(self, progress: float, parts: Mapping[str, Tensor], ranks: Alone = ALONE) -> None:
+        """The running scales of the two kinds of loss follow."""
+        self.forcing.update({name: parts[f"forcing_{name}"] for name in _PARTS}, ranks)
+
+    def tokens_of(self, actions: Float[Tensor, "B L A"], known: Bool[Tensor, "B"] | None) -> Float[Tensor, "B F W"]:
+        """The token of the action that led to each of F = L + 1 frames; of the first nothing is known."""
+        return torch.cat([self.action_token.null(len(actions), 1), self.action_token(actions, known)], dim=1)
+
+    def imagine(
+        self, past: Past, context: Float[Tensor, "B1 K P C"], tokens: Float[Tensor, "B F W"]
+    ) -> Float[Tensor, "B H P C"]:
+        signal, known = self.forcing.signal, context.shape[1]
+        noise = self._noise(_CONTEXT, range(known), context)
+        shown = corrupt_context(context, noise.expand_as(context), signal)
+        past.step(shown, *context_labels(signal, *context.shape[:2]), tokens[: len(context), :known], known)
+        if len(context) < len(tokens):
+            past = past.branched(len(tokens) // len(context), tokens.shape[1] - known)
+        imagined: list[Tensor] = []
+        pending: tuple[Tensor, ...] = ()
+        for frame in range(known, tokens.shape[1]):
+            latent, pending = self._next(past, tokens[:, frame : frame + 1], frame, pending)
+            imagined.append(latent)
+        return torch.cat(imagined, dim=1)
+
+    def _next(
+        self, past: Past, token: Float[Tensor, "B 1 W"], frame: int, pending: tuple[Tensor, ...]
+    ) -> tuple[Float[Tensor, "B 1 P C"], tuple[Tensor, ...]]:
+        """(a frame, what must be committed before the next one: its latents as the network is shown them, labels, token).
+
+        The frame before is committed in the pass that denoises this one first.
+        """
+
+        def denoise(latents: Tensor, levels: Tensor, steps: Tensor) -> Tensor:
+            nonlocal pending
+            new = (latents, levels, steps, token)
+            if not pending:
+                return past.step(*new)
+            both = [torch.cat(pair, dim=1) for pair in zip(pending, new, strict=True)]
+            pending = ()
+            return past.step(*both, num_committed=1)[:, 1:]
+
+        signal, shape = self.forcing.signal, (len(token), 1, self.tokens_per_frame, self.token_dim)
+        noise = self._noise(_IMAGINED, [frame], token).expand(shape)
+        latent = sample(denoise, noise, self.sampling_steps, signal)
+        shown = corrupt_context(latent, self._noise(_CONTEXT, [frame], latent).expand(shape), signal)
+        return latent, (shown, *context_labels(signal, len(token), 1), token)
+
+    def _noise(self, stream: int, frames: Iterable[int], like: Tensor) -> Float[Tensor, "1 T P C"]:
+        """The same for every clip and sample: a rollout depends on nothing that is computed beside it."""
+        shape = (self.tokens_per_frame, self.token_dim)
+        keys = (np.random.SeedSequence([self.noise_seed, stream, frame]).generate_state(1)[0] for frame in frames)
+        drawn = [torch.randn(shape, generator=torch.Generator().manual_seed(int(key))) for key in keys]
+        return torch.stack(drawn)[None].to(like)

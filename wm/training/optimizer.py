@@ -11,6 +11,8 @@ from wm.config.train import AnyOptimizerConfig, OneRateConfig, OptimizerConfig
 # Which part of the model is trained at which rate. A part that is missing here is an error, never left untrained.
 RATE_OF_PART = {
     "predictor": "predictor_lr",
+    "backbone": "predictor_lr",
+    "action_token": "embedding_lr",
     "action_embedding": "embedding_lr",
     "proprio_embedding": "embedding_lr",
     "projection": "head_lr",

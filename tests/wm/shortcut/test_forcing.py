@@ -34,7 +34,7 @@ class Network(torch.nn.Module):
 def batch(
     config: ForcingConfig, rows: int = B, dtype: torch.dtype = torch.float64, seed: int = 0
 ) -> tuple[Tensor, Tensor, Labels]:
-    generators = row_generators(seed, 0, range(rows))
+    generators = row_generators(range(seed, seed + rows), "labels")
     labels = draw_labels(config.model_copy(update={"bootstrap_fraction": 0.6}), generators, T, 1.0)
     clean, noise = (
         torch.stack([torch.randn(T, P, C, generator=g, dtype=torch.float64) for g in generators]) for _ in range(2)

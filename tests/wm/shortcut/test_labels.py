@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from itertools import product
 
 import pytest
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from wm.config.forcing import ForcingConfig
 from wm.config.schedule import LinearSchedule
+from wm.data.clip_seeds import clip_seeds
 from wm.shortcut.labels import Labels, draw_labels, finest_step, row_generators
 from wm.shortcut.sampler import context_labels, sample
 from wm.shortcut.signal import SignalGrid
@@ -18,8 +20,12 @@ from wm.shortcut.signal import SignalGrid
 Label = tuple[int, int]
 
 
+def generators(seed: int, step: int, places: Sequence[int]) -> list[torch.Generator]:
+    return row_generators(clip_seeds(seed, step, places).tolist(), "labels")
+
+
 def drawn(config: ForcingConfig, rows: int = 4000, frames: int = 3, progress: float = 1.0) -> Labels:
-    return draw_labels(config, row_generators(7, 3, range(rows)), frames, progress)
+    return draw_labels(config, generators(7, 3, range(rows)), frames, progress)
 
 
 def support(config: ForcingConfig) -> tuple[set[Label], set[Label], set[Label]]:
@@ -109,17 +115,17 @@ def test_a_clip_s_draw_does_not_depend_on_the_cut_of_the_batch():
     config = ForcingConfig()
     whole = drawn(config, rows=12)
     for places in ([0, 1, 2], [11], [1, 3, 5, 7, 9, 11], [4, 2]):
-        part = draw_labels(config, row_generators(7, 3, places), 3, 1.0)
+        part = draw_labels(config, generators(7, 3, places), 3, 1.0)
         assert torch.equal(part.levels, whole.levels[places])
         assert torch.equal(part.steps, whole.steps[places])
         assert torch.equal(part.bootstrapped, whole.bootstrapped[places])
-    noise = [torch.randn(3, generator=generator) for generator in row_generators(7, 3, range(3))]
-    assert torch.equal(noise[2], torch.randn(3, generator=row_generators(7, 3, [2])[0]))
+    noise = [torch.randn(3, generator=generator) for generator in generators(7, 3, range(3))]
+    assert torch.equal(noise[2], torch.randn(3, generator=generators(7, 3, [2])[0]))
 
 
 def test_seeds_steps_and_places_all_count():
     draws = {
-        tuple(torch.rand(2, generator=row_generators(seed, step, [place])[0]).tolist())
+        tuple(torch.rand(2, generator=generators(seed, step, [place])[0]).tolist())
         for seed, step, place in product(range(3), repeat=3)
     }
     assert len(draws) == 27
