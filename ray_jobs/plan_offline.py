@@ -107,7 +107,7 @@ def plan_offline(
 def _evaluation(config: ExperimentConfig, loaded: LoadedModel) -> OfflineEvaluation:
     """Planner and objective as online, but for the plan's length: the steps that are left to the goal."""
     plan, model = config.plan, loaded.model
-    loaded = dataclasses.replace(loaded, precision=plan.precision)
+    loaded = loaded.planned_by(plan)
     bounds = action_bounds(plan, loaded)
 
     def planner(horizon: int) -> Planner:

@@ -5,7 +5,6 @@ python -m ray_jobs.serve wm_home/runs/HASH [path=value ...]      (or: wm serve .
 
 from __future__ import annotations
 
-import dataclasses
 import ipaddress
 import json
 from collections.abc import Sequence
@@ -89,7 +88,7 @@ def open_served(
 ) -> Served:
     """The model of a checkpoint, its planner and objective by `config`, ready to answer."""
     place = pick_device(device)
-    model = dataclasses.replace(load(checkpoint, str(place)), precision=config.plan.precision)
+    model = load(checkpoint, str(place)).planned_by(config.plan)
     _need_none_of_the_simulator(config)
     bounds, memory_gb = action_bounds(config.plan, model), config.resources.planning_memory_gb
     planner = build_planner(config.plan.planner, model, memory_gb=memory_gb, bounds=bounds)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import assert_never
 
 import numpy as np
@@ -157,7 +156,7 @@ def planning_evaluation(
     Args:
         worlds: one for each problem that is planned together with others.
     """
-    world, model = worlds[0], replace(model, precision=plan.precision)
+    world, model = worlds[0], model.planned_by(plan)
     build_limits(plan.limits, world.action_names, world.proprio_names)  # a wrong name is no failed problem
     return PlanningEvaluation(
         worlds,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -12,6 +12,7 @@ from torch import Tensor
 from wm.config.errors import UserError
 from wm.config.experiment import ExperimentConfig
 from wm.config.model import EmbeddedProprio
+from wm.config.plan import PlanConfig
 from wm.contracts import Encoder
 from wm.data.normalization import DataStatistics
 from wm.models.dynamics import WorldModelDynamics
@@ -25,7 +26,7 @@ class LoadedModel:
 
     Args:
         facts: the checkpoint's facts (fingerprints, sizes, commit).
-        precision: of what planners imagine.
+        precision, sampling_steps: of what planners imagine.
     """
 
     config: ExperimentConfig
@@ -34,11 +35,17 @@ class LoadedModel:
     statistics: DataStatistics
     facts: dict[str, Any]
     precision: Literal["fp32", "bf16"] = "fp32"
+    sampling_steps: int | None = None
 
     @property
     def dynamics(self) -> WorldModelDynamics:
         """What a planner sees."""
-        return WorldModelDynamics(self.encoder, self.model, self.precision)
+        return WorldModelDynamics(self.encoder, self.model, self.precision, self.sampling_steps)
+
+    def planned_by(self, plan: PlanConfig) -> LoadedModel:
+        """The same model, imagining as a plan's config says. Raises UserError for sampling steps that it cannot take."""
+        with self.model.sampled_in(plan.sampling_steps):
+            return replace(self, precision=plan.precision, sampling_steps=plan.sampling_steps)
 
     @property
     def frameskip(self) -> int:

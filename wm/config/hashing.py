@@ -59,6 +59,8 @@ def eval_hash(config: ExperimentConfig, trained: str) -> str:
     """12 hex digits of a trained run and how it is planned with, whatever the number of problems."""
     facts = config.model_dump(mode="json", include={"plan"}, exclude={"plan": {"episodes"}})
     facts["plan"]["problems"] = _problem_source(config.plan)
+    if config.plan.sampling_steps is None:  # evaluations of models that do not sample keep the names that they had
+        facts["plan"].pop("sampling_steps")
     return _digest({"trained": trained, **facts})
 
 

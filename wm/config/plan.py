@@ -137,6 +137,7 @@ class PlanConfig(Config):
             (.npz of ours, or the reference's plan_targets.pkl) holds them.
         together: problems planned in one batch, each in a world of its own. It decides the last digits of costs, nothing else.
         precision: of the matrix products while plans are imagined; weights, latents and costs stay in float32.
+        sampling_steps: K, denoising steps of an imagined frame, for models that sample frames (shortcut); None is the model's own.
         legacy_success_stop: stop a problem once the world says that its goal is met, as the reference does.
         seed: of the problems and of the planners' noise.
     """
@@ -152,6 +153,7 @@ class PlanConfig(Config):
     episodes: PositiveInt = 50
     together: PositiveInt = 1
     precision: Literal["fp32", "bf16"] = "fp32"
+    sampling_steps: PositiveInt | None = None
     legacy_success_stop: bool = False
     seed: NonNegativeInt = 99
 

@@ -19,15 +19,23 @@ class WorldModelDynamics:
     Latents are content (N, H, P, C): visual channels, then proprio. Raises ValueError for a model in training mode.
 
     Args:
+        sampling_steps: of rollouts, K; None is the model's own.
         precision: of the matrix products of rollouts; latents go in and come out in float32, and frames are encoded in it.
     """
 
-    def __init__(self, encoder: Encoder, model: LatentModel, precision: Literal["fp32", "bf16"] = "fp32") -> None:
+    def __init__(
+        self,
+        encoder: Encoder,
+        model: LatentModel,
+        precision: Literal["fp32", "bf16"] = "fp32",
+        sampling_steps: int | None = None,
+    ) -> None:
         if model.training:
             raise ValueError("planning needs the model in evaluation mode: call model.eval()")
         self.encoder = encoder
         self.model = model
         self.precision = precision
+        self.sampling_steps = sampling_steps
         self.action_dim = model.action_dim
 
     @torch.no_grad()
@@ -39,6 +47,7 @@ class WorldModelDynamics:
 
     def rollout(self, latent: Tensor, actions: Tensor) -> Tensor:
         """Content (1 or N, 1, P, C) and actions (N, H, A F) -> content (N, H, P, C) of the frames that follow."""
-        with torch.autocast(latent.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+        mixed = torch.autocast(latent.device.type, torch.bfloat16, enabled=self.precision == "bf16")
+        with mixed, self.model.sampled_in(self.sampling_steps):
             imagined = self.model.rollout(latent, actions)
         return imagined.float()

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from wm.config.errors import UserError
 from wm.models.decoder import ImageDecoder
 from wm.models.trainable import Trainable
 from wm.types import Observation
@@ -22,12 +25,14 @@ class LatentModel(Trainable):
         history_len: frames that it is judged and planned from.
         tokens_per_frame: P.
         decoder: draws pictures from the visual channels, or None.
+        sampling_steps: K, passes through the network for a frame, of models that sample theirs; None: one pass, nothing to choose.
     """
 
     action_dim: int
     history_len: int
     tokens_per_frame: int
     decoder: ImageDecoder | None
+    sampling_steps: int | None = None
 
     @property
     @abstractmethod
@@ -82,6 +87,21 @@ class LatentModel(Trainable):
             context: one for each row of actions, or one for all (B1 = 1).
             actions: of the context frames, then of the imagined ones; the first K - 1 led through the context.
         """
+
+    @contextmanager
+    def sampled_in(self, num_steps: int | None) -> Iterator[None]:
+        """Rollouts inside take so many steps a frame; None leaves them as they are. Raises UserError where they cannot."""
+        before = self.sampling_steps
+        if num_steps is not None:
+            self._check_sampling_steps(num_steps)
+            self.sampling_steps = num_steps
+        try:
+            yield
+        finally:
+            self.sampling_steps = before
+
+    def _check_sampling_steps(self, num_steps: int) -> None:
+        raise UserError(f"plan.sampling_steps: {num_steps}, but this model predicts a frame in one pass; say null")
 
     @abstractmethod
     def rollout_bytes(self, horizon: int, *, graph: bool = False) -> int:

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from wm.config.errors import UserError
 from wm.config.forcing import ForcingConfig
 from wm.config.shortcut import ShortcutConfig
 from wm.losses.ranks import ALONE, Alone
@@ -88,6 +89,11 @@ class ShortcutModel(BackboneModel):
         """The running scales of the two kinds of loss follow."""
         self.forcing.update({name: parts[f"forcing_{name}"] for name in _PARTS}, ranks)
 
+    def _check_sampling_steps(self, num_steps: int) -> None:
+        k_max = self.forcing_config.k_max
+        if k_max % num_steps:
+            raise UserError(f"plan.sampling_steps: {num_steps}, expected a divisor of this model's k_max, {k_max}")
+
     def tokens_of(self, actions: Float[Tensor, "B L A"], known: Bool[Tensor, "B"] | None) -> Float[Tensor, "B F W"]:
         """The token of the action that led to each of F = L + 1 frames; of the first nothing is known."""
         return torch.cat([self.action_token.null(len(actions), 1), self.action_token(actions, known)], dim=1)
@@ -127,7 +133,7 @@ class ShortcutModel(BackboneModel):
 
         signal, shape = self.forcing.signal, (len(token), 1, self.tokens_per_frame, self.token_dim)
         noise = self._noise(_IMAGINED, [frame], token).expand(shape)
-        latent = sample(denoise, noise, self.sampling_steps, signal)
+        latent = sample(denoise, noise, self.sampling_steps or self.config.sampling_steps, signal)
         shown = corrupt_context(latent, self._noise(_CONTEXT, [frame], latent).expand(shape), signal)
         return latent, (shown, *context_labels(signal, len(token), 1), token)
 
