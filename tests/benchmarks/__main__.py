@@ -16,7 +16,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from tests.benchmarks import planning, predictors, reports, stores, streams, sweeps, worlds
+from tests.benchmarks import planning, predictors, reports, shortcut_cache, stores, streams, sweeps, worlds
 from tests.benchmarks.row import Row
 
 
@@ -68,6 +68,7 @@ _SEVERAL = (
 BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     **{work.__name__: lambda work=work: [work()] for work in _ONE},
     **{work.__name__: work for work in _SEVERAL},
+    "shortcut_cache": shortcut_cache.rows,
 }
 
 

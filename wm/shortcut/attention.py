@@ -74,11 +74,9 @@ def merged(first: Attended, second: Attended) -> Float[Tensor, "*L H Q d"]:
 @lru_cache(maxsize=16)
 def band_mask(num_frames: int, window: int | None, device: torch.device) -> Bool[Tensor, "T T"]:
     """True where frame t may see frame s: 0 <= t - s < window."""
-    # A mask made while planning in inference mode must serve a later training step too.
-    with torch.inference_mode(False):
-        frame = torch.arange(num_frames, device=device)
-        age = frame[:, None] - frame[None, :]
-        return (age >= 0) & (age < (window or num_frames))
+    frame = torch.arange(num_frames, device=device)
+    age = frame[:, None] - frame[None, :]
+    return (age >= 0) & (age < (window or num_frames))
 
 
 def space_attention(

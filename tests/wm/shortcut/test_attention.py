@@ -47,6 +47,17 @@ def test_time_attention_is_the_formula(window):
     torch.testing.assert_close(found, by_hand(q, k, v, (window or 7) - 1), rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("soft_cap", [None, 1.5])
+@pytest.mark.parametrize("window", [0, 3, 7])  # 0: space
+def test_gradients_are_the_formulas(window, soft_cap):
+    given = [x.requires_grad_() for x in heads(7, 7, 3)]
+    reach = (window - 1, 0) if window else (7, 7)
+    found = time_attention(*given, window, soft_cap) if window else space_attention(*given, soft_cap)
+    expected = by_hand(*given, *reach, soft_cap or 1e9)
+    for ours, theirs in zip(*(torch.autograd.grad(x.square().sum(), given) for x in (found, expected)), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-10)
+
+
 def test_leading_axes_are_a_batch():
     q, k, v = heads(7, 7, 3, 2)
     for attention_of in (lambda *x: time_attention(*x, 3, None), lambda *x: space_attention(*x, None)):
@@ -109,11 +120,13 @@ def test_no_mask_reaches_the_kernel_within_a_window(monkeypatch):
     assert masks[3] is band_mask(7, 6, q.device)  # made once
 
 
-def test_a_mask_made_while_planning_serves_training():
+@pytest.mark.parametrize("soft_cap", [None, 1.5])
+def test_a_mask_made_while_planning_serves_training(soft_cap):
+    band_mask.cache_clear()
     q, k, v = heads(9, 9, 1)
     with torch.inference_mode():
-        time_attention(q, k, v, 4, None)
-    time_attention(q.requires_grad_(), k, v, 4, None).sum().backward()
+        time_attention(q, k, v, 4, soft_cap)
+    time_attention(q.requires_grad_(), k, v, 4, soft_cap).sum().backward()
     assert q.grad is not None
 
 

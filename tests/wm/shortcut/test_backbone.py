@@ -117,6 +117,15 @@ def test_tokens_of_a_frame_are_registers_latents_shortcut_action():
     torch.testing.assert_close(tokens[:, :, 8], actions, rtol=0, atol=1e-12)
 
 
+@torch.no_grad()
+def test_the_output_is_read_at_the_latent_tokens():
+    """Without layers every patch is its own."""
+    backbone, x = toy(), clips(2, 3)
+    backbone.layers = torch.nn.ModuleList()
+    own = backbone.from_latents(x[0]) + backbone.positions[2 : 2 + P]
+    torch.testing.assert_close(backbone(*x), backbone.to_latents(backbone.norm(own)), rtol=0, atol=1e-12)
+
+
 def test_tables_hold_every_label():
     backbone = BlockCausalTransformer(toy().config, C, P, k_max=64)
     assert (backbone.level_table.num_embeddings, backbone.step_table.num_embeddings) == (65, 7)
