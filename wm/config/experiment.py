@@ -79,6 +79,10 @@ class ExperimentConfig(Config):
             raise ValueError("data.token_format is of the token store, which encoder.kind=precomputed does not use")
         if self.train.resolution and isinstance(self.encoder, PrecomputedEncoderConfig):
             raise ValueError("train.resolution needs an encoder that sees pictures, not encoder.kind=precomputed")
+        if self.train.resolution and isinstance(self.model, ShortcutConfig):
+            raise ValueError(
+                "train.resolution does not go with model.kind=shortcut, which has a position for every patch"
+            )
         if self.train.resolution and isinstance(self.model.decoder, TransposedConvDecoderConfig):
             raise ValueError(
                 "train.resolution does not go with model.decoder.kind=transposed_conv, whose first layer counts the patches; "

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, TypeVar, Union, cast, get_args, get_origin
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, cast, get_args, get_origin
 
 from pydantic import ValidationError
 
@@ -66,9 +66,10 @@ def preset_layer(variant: str) -> Layer:
     return Layer.from_tree(f"preset '{variant}'", read_yaml(path))
 
 
-def variant_names() -> list[str]:
-    """Every shipped variant."""
-    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+def variant_names(kind: Literal["dino_wm", "shortcut"] | None = None) -> list[str]:
+    """Every shipped variant, or those of one `model.kind`."""
+    presets = {path.stem: path for path in PRESETS.glob("*.yaml")}
+    return sorted(n for n, path in presets.items() if kind in (None, read_yaml(path).get("model.kind", "dino_wm")))
 
 
 def resolve(layers: Iterable[Layer]) -> ExperimentConfig:

@@ -64,7 +64,36 @@ def test_every_variant_is_what_it_says(variant, projection, alignment, reconstru
 
 
 def test_there_is_a_test_for_every_variant():
-    assert variant_names() == ["align", "align_recon", "align_recon_dynamics", "baseline", "projected"]
+    assert variant_names("dino_wm") == ["align", "align_recon", "align_recon_dynamics", "baseline", "projected"]
+    assert variant_names("shortcut") == ["shortcut", "teacher_forced"]
+    assert len(variant_names()) == 7
+
+
+@pytest.mark.parametrize(("variant", "forcing"), [("shortcut", "shortcut"), ("teacher_forced", "teacher")])
+def test_a_variant_of_another_kind_leaves_no_key_of_the_first_behind(variant, forcing):
+    """What a spec says of alignment models is dropped where a run names a model of another kind; what both have stays."""
+    layers = [
+        Layer.from_tree("spec", {"model.history_len": 2, "model.projection.dim": 64}),
+        Layer.from_tree("run", {"model.variant": variant}),
+    ]
+    model = resolve(layers).model
+    assert (model.kind, model.variant, model.forcing.kind, model.history_len) == ("shortcut", variant, forcing, 2)
+    assert "no such setting" in refusal({"model.variant": variant, "model.projection.dim": 64})
+
+
+@pytest.mark.parametrize(
+    ("values", "why"),
+    [
+        ({"model.history_len": 64}, "history_len (64) must be below clip_frames (64)"),
+        ({"model.sampling_steps": 3}, "sampling_steps (3) must divide forcing.k_max (64)"),
+        ({"model.backbone.kv_heads": 5}, "heads (12) must be a multiple of kv_heads (5)"),
+        ({"model.forcing.k_max": 48}, "k_max (48) must be a power of two"),
+        ({"model.forcing.tau_power": 400.0}, "the signal must rise at every step of the grid"),
+        ({"train.resolution": [{"size": 56, "until": 0.5}]}, "train.resolution"),
+    ],
+)
+def test_a_shortcut_model_that_cannot_be_is_refused(values, why):
+    assert why in refusal({"model.variant": "shortcut", **values})
 
 
 def test_a_variant_of_ones_own_is_a_yaml_file(tmp_path):

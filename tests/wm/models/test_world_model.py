@@ -14,7 +14,7 @@ from wm.models.world_model import WorldModel
 from wm.training.optimizer import build_optimizer
 from wm.types import Batch, Observation
 
-VARIANTS = variant_names()
+VARIANTS = variant_names("dino_wm")
 NULLS = {"action_embedding.null", "proprio_embedding.null"}  # learn from clips without labels, and from nothing else
 INFONCE = {"model.alignment": {"kind": "infonce", "regularization": 0.1}}
 

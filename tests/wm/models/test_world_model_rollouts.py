@@ -15,7 +15,7 @@ from wm.models.projection import build_projection
 from wm.models.world_model import WorldModel
 from wm.types import Observation
 
-VARIANTS = variant_names()
+VARIANTS = variant_names("dino_wm")
 INFONCE = {"model.alignment": {"kind": "infonce", "regularization": 0.1}}
 
 
