@@ -1,0 +1,146 @@
+"""Whole runs of shortcut models: trained on clips with and without actions, resumed, read back, planned with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import wm
+from tests.wm.data.samples import SIZE, encoder, same, user_error, wall_folder
+from wm.config.data import DinoWmSourceConfig
+from wm.config.experiment import ExperimentConfig
+from wm.config.resolve import Layer, resolve
+from wm.contracts import Reporter
+from wm.data.dataset import open_source
+from wm.shortcut.model import BackboneModel
+from wm.training.checkpoint import find_checkpoint, load_checkpoint
+from wm.training.reporter import ListReporter, NullReporter
+from wm.training_run import RunInputs
+
+VARIANTS = ("shortcut", "teacher_forced")
+
+
+def config(variant: str, **values: Any) -> ExperimentConfig:
+    """Two sources of the same frames, one of them without labels."""
+    small = {
+        "data.sources.wall": {"kind": "dino_wm", "path": str(wall_folder())},
+        "data.sources.video": {"kind": "dino_wm", "path": str(wall_folder()), "labels": "none"},
+        "data.mixture": {"groups": {"labelled": ["wall"], "unlabelled": ["video"]}, "labelled_fraction": 0.5},
+        "data.tokens": "online",
+        "encoder": {"kind": "tiny", "image_size": SIZE, "hidden_size": 16, "depth": 1, "heads": 2},
+        "model.variant": variant,
+        "model.history_len": 2,
+        "model.clip_frames": 4,
+        "model.backbone": {
+            "width": 16,
+            "depth": 2,
+            "heads": 2,
+            "kv_heads": 1,
+            "head_dim": 8,
+            "registers": 1,
+            "time_every": 2,
+        },
+        "train": {"batch_size": 4, "epochs": 2, "steps_per_epoch": 3, "device": "cpu"},
+        "plan.world": {"kind": "wall", "frame_size": SIZE},
+        "plan.planner": {"kind": "cem", "horizon": 2, "num_samples": 8, "num_elites": 2, "num_iterations": 2},
+        "evaluate": {"horizons": [1, 2], "clips": 6, "probe_clips": 12, "grid": {"goal_horizons": [2]}},
+    }
+    if variant == "shortcut":
+        small["model.forcing"] = {"k_max": 8, "bootstrap_fraction": 0.5}
+    given = {path.replace("__", "."): value for path, value in values.items()}
+    return resolve([Layer.from_tree("tests", small), Layer.from_tree("this test", given)])
+
+
+def inputs(root: Path, variant: str, **values: Any) -> RunInputs:
+    return RunInputs(config(variant, **values), root, encoder())
+
+
+class Stop(Exception):
+    """The process dies."""
+
+
+class DiesAt(NullReporter):
+    def __init__(self, step: int) -> None:
+        self._step = step
+
+    def report(self, step: int, *given: Any, **named: Any) -> None:
+        if step >= self._step:
+            raise Stop
+
+
+def train(run: RunInputs, reporter: Reporter | None = None) -> list[dict[str, Any]]:
+    return run.training(reporter or ListReporter(), run.local_batches).run()
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_resumed_run_is_the_uninterrupted_one(variant: str, tmp_path: Path) -> None:
+    """Weights, running scales, noise and labels: bit for bit."""
+    whole, cut = inputs(tmp_path / "a", variant), inputs(tmp_path / "b", variant)
+    history = train(whole)
+    with pytest.raises(Stop):
+        train(cut, DiesAt(3))
+    assert same(train(cut), history)
+    states = [load_checkpoint(find_checkpoint(run.folder.path)).model for run in (whole, cut)]
+    assert same(dict(states[0]), dict(states[1]))
+    assert {"token_mean", "token_std"} <= states[0].keys()
+    metrics = history[-1]["metrics"]
+    for name in ("val/labelled/copy_ratio_h1", "val/unlabelled/copy_ratio_h1", "train/forcing_loss"):
+        assert np.isfinite(metrics[name]), name
+    assert ("train/forcing_bootstrap" in metrics) == (variant == "shortcut")
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_checkpoint_plans(variant: str, tmp_path: Path) -> None:
+    run = inputs(tmp_path, variant)
+    train(run)
+    model = wm.load(run.folder.path)
+    network = model.model
+    assert isinstance(network, BackboneModel)
+    assert network.token_std.ne(1).all()
+    frames = open_source(DinoWmSourceConfig(path="wall"), "wall", wall_folder()).episode(0).frames([0, 10])
+    plan = wm.plan(model, frames[0], frames[1])
+    assert plan.actions.shape == (2 * model.frameskip, 2)
+    assert np.array_equal(plan.actions, wm.plan(wm.load(run.folder.path), frames[0], frames[1]).actions)
+    z = model.rollout(model.observe(frames[0], None), torch.zeros(1, 3, network.action_dim))
+    assert z.shape == (1, 3, network.tokens_per_frame, network.token_dim)
+
+
+def test_sampling_steps_are_the_planners(tmp_path: Path) -> None:
+    run = inputs(tmp_path, "shortcut")
+    train(run)
+    model = wm.load(run.folder.path)
+    obs, actions = torch.zeros(1, 1, SIZE, SIZE, 3, dtype=torch.uint8), torch.ones(1, 2, model.model.action_dim)
+    latent = model.dynamics.encode(wm.Observation(obs))
+    found = {
+        steps: model.planned_by(model.config.plan.model_copy(update={"sampling_steps": steps})).dynamics.rollout(
+            latent, actions
+        )
+        for steps in (None, 1, 4)
+    }
+    assert torch.equal(found[None], found[4])
+    assert not torch.allclose(found[1], found[4])
+    wrong = model.config.plan.model_copy(update={"sampling_steps": 3})
+    assert "plan.sampling_steps: 3, expected a divisor of this model's k_max, 8" in user_error(
+        lambda: model.planned_by(wrong)
+    )
+
+
+def test_a_model_of_one_pass_has_no_sampling_steps(tmp_path: Path) -> None:
+    run = inputs(tmp_path, "teacher_forced")
+    train(run)
+    model = wm.load(run.folder.path)
+    wrong = model.config.plan.model_copy(update={"sampling_steps": 2})
+    assert "predicts a frame in one pass" in user_error(lambda: model.planned_by(wrong))
+
+
+def test_every_clip_has_a_seed_of_its_own(tmp_path: Path) -> None:
+    """The same for any number of workers, another at every step."""
+    run = inputs(tmp_path, "shortcut")
+    whole = run.clips.read(1)["seeds"]
+    assert np.array_equal(whole[0::2], run.clips.read(1, 0, 2)["seeds"])
+    assert np.array_equal(whole[1::2], run.clips.read(1, 1, 2)["seeds"])
+    assert len({*whole.tolist(), *run.clips.read(2)["seeds"].tolist()}) == 8
