@@ -34,6 +34,15 @@ def test_every_variant_passes(small_home: Path, more: tuple[str, ...]) -> None:
         assert debug_pass(run) == []
 
 
+def test_shortcut_models_pass(small_home: Path) -> None:
+    spec, overrides = load_spec("shortcut", [*SMALL, "data.sources.video.path=wall", f"storage.root={small_home}"])
+    runs = open_runs(spec, overrides)
+    assert sorted(run.config.model.variant for run in runs) == ["baseline", *variant_names("shortcut")]
+    for run in runs:
+        ensure_problems(run)
+        assert debug_pass(run) == []
+
+
 def test_a_likely_mistake_is_said(small_home: Path) -> None:
     spec, overrides = load_spec("variants", [*SMALL, f"storage.root={small_home}"])
     changed = spec.model_copy(update={"runs": {"align": {**spec.runs["align"], "model.alignment.kind": "infonce"}}})

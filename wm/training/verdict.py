@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from wm.config.terms import InfoNceAlignment
+from wm.models.latent_model import LatentModel
 from wm.models.world_model import WorldModel
 
 # Collapsed: next to one direction left of several, or some channel at a hundredth of the spread that it began with.
@@ -41,8 +42,10 @@ def training_warnings(metrics: Mapping[str, float], at_start: Mapping[str, float
     return found
 
 
-def config_warnings(model: WorldModel) -> list[str]:
+def config_warnings(model: LatentModel) -> list[str]:
     """What is allowed and yet likely a mistake, in sentences."""
+    if not isinstance(model, WorldModel):
+        return []
     alignment = model.config.alignment
     if isinstance(alignment, InfoNceAlignment) and alignment.similarity == "cosine":
         size = len(model.state_indices)
