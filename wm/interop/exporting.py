@@ -39,11 +39,17 @@ class Exported:
 
 
 def export_checkpoint(source: Path, target: Path) -> Exported:
-    """Write a new folder. Raises UserError when there is no checkpoint, or something lies at `target` already."""
+    """Write a new folder.
+
+    Raises UserError when there is no checkpoint, when something lies at `target`, or where the reference has no such model.
+    """
     path = find_checkpoint(source)
     if target.exists() and (target.is_file() or any(target.iterdir())):
         raise UserError(f"{target}: something is there already; export into a new folder")
     checkpoint = load_checkpoint(path)
+    kind = checkpoint.facts["config"]["model"]["kind"]
+    if kind != "dino_wm":
+        raise UserError(f"{path}: model.kind is {kind}; DINO-WM's own program knows dino_wm alone")
     states = to_theirs(checkpoint.weights)
     with atomic_folder(target) as partial:
         for module, state in states.items():

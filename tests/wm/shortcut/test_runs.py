@@ -16,6 +16,7 @@ from wm.config.experiment import ExperimentConfig
 from wm.config.resolve import Layer, resolve
 from wm.contracts import Reporter
 from wm.data.dataset import open_source
+from wm.interop.exporting import export_checkpoint
 from wm.shortcut.model import BackboneModel
 from wm.training.checkpoint import find_checkpoint, load_checkpoint
 from wm.training.reporter import ListReporter, NullReporter
@@ -107,6 +108,14 @@ def test_a_checkpoint_plans(variant: str, tmp_path: Path) -> None:
     assert np.array_equal(plan.actions, wm.plan(wm.load(run.folder.path), frames[0], frames[1]).actions)
     z = model.rollout(model.observe(frames[0], None), torch.zeros(1, 3, network.action_dim))
     assert z.shape == (1, 3, network.tokens_per_frame, network.token_dim)
+
+
+def test_the_reference_has_no_such_model(tmp_path: Path) -> None:
+    run = inputs(tmp_path / "home", "shortcut")
+    train(run)
+    line = user_error(lambda: export_checkpoint(run.folder.path, tmp_path / "out"))
+    assert "model.kind is shortcut; DINO-WM's own program knows dino_wm alone" in line
+    assert not (tmp_path / "out").exists()
 
 
 def test_sampling_steps_are_the_planners(tmp_path: Path) -> None:
