@@ -19,8 +19,7 @@ NUM_SIZES, K_MAX, WIDTH = 7, 64, 32
 class Denoiser(nn.Module):
     """x^ = gain z~ + bias, both from a small MLP over an embedding of the level; one MLP for each step size.
 
-    Were they one, the flow loss, whose noise never ends, would have to compete with bootstrap losses that end at 0 and are divided by
-    their own scale all the way there.
+    Were they one, the error of a large step would move the small steps that teach it, and nothing bounds a gain.
     """
 
     def __init__(self) -> None:
