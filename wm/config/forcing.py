@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from wm.config.base import Config, Fraction, PositiveFloat
+from wm.config.base import Config, Fraction, NonNegativeFloat, PositiveFloat
 from wm.config.schedule import ConstantSchedule, ScalarSchedule, value_at
 
 Below1 = Annotated[float, Field(ge=0, lt=1)]
@@ -56,6 +56,8 @@ class ForcingConfig(Config):
         dimension_shift: alpha of q / (alpha - (alpha - 1) q), applied to that; `auto`: max(1, sqrt(tokens x channels / 4096)).
         context_signal: signal of context frames at inference; the nearest grid point below 1 is taken.
         rms_decay: of the running root mean square that divides each kind's loss, by optimiser step.
+        rms_floor: smallest divisor, in variances of a standardised latent. At 0 a bootstrap loss, whose targets move with the model,
+            pulls no less the smaller it is: small networks then diverge.
     """
 
     kind: Literal["shortcut"] = "shortcut"
@@ -72,6 +74,7 @@ class ForcingConfig(Config):
     dimension_shift: Literal["none", "auto"] | Annotated[float, Field(ge=1, allow_inf_nan=False)] = "none"
     context_signal: Annotated[float, Field(gt=0, le=1)] = 0.9
     rms_decay: Below1 = 0.99
+    rms_floor: NonNegativeFloat = 0.05
 
     @model_validator(mode="after")
     def _grid_is_dyadic(self) -> Self:

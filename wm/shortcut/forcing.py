@@ -48,7 +48,7 @@ class ShortcutForcing(nn.Module):
         super().__init__()
         self.config = config
         self.signal = SignalGrid(config, latent_size)
-        self.rms = RunningRms(2, config.rms_decay)
+        self.rms = RunningRms(2, config.rms_decay, config.rms_floor)
 
     def forward(
         self,
@@ -156,8 +156,6 @@ def bootstrap_targets(
     first = teacher(start, levels, half_steps).to(clean.dtype)
     middle = torch.lerp(start, first, _per_frame(signal.advance(levels, middle_levels), clean))
     second = teacher(middle, middle_levels, half_steps).to(clean.dtype)
-    if torch.is_autocast_enabled(clean.device.type):
-        torch.clear_autocast_cache()  # it holds weights cast without gradient, and the student would be given them
 
     # (1 - b) / (1 - a b); frames that stay divide 0 by 0 and are not taken.
     share = signal.advance(middle_levels, end_levels) / signal.advance(levels, end_levels)

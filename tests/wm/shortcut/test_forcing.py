@@ -278,7 +278,7 @@ def test_the_teacher_sees_bootstrap_clips_alone_and_is_not_asked_without_them():
 
 
 def test_under_autocast_the_teacher_costs_the_student_no_gradient():
-    """Weights that are cast first without gradient must not be handed to the student from autocast's cache."""
+    """Autocast must not hand the student weights that it cast for the teacher, without gradient."""
     network, forcing = Network(), ShortcutForcing(PLAIN, 1)
     given = batch(PLAIN, rows=64, dtype=torch.float32)
     exact = gradients(losses(forcing, network, given).total, network)
