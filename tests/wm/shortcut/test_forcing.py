@@ -192,7 +192,7 @@ def gradients(loss: Tensor, network: torch.nn.Module) -> Tensor:
 def test_the_loss_is_a_loop_over_frames():
     network, forcing = Network().double(), ShortcutForcing(WARPED, 1)
     forcing.update({name: torch.tensor(value) for name, value in
-                    {"flow": 0.2, "bootstrap": 0.01, "flow_frames": 0.5, "bootstrap_frames": 0.4}.items()})  # fmt: skip
+                    {"flow": 0.2, "bootstrap": 0.04, "flow_frames": 0.5, "bootstrap_frames": 0.4}.items()})  # fmt: skip
     clean, noise, labels = given = batch(WARPED, rows=32)
     weights = torch.rand(32, dtype=torch.float64)
     found = losses(forcing, network, given, weights)
@@ -211,7 +211,7 @@ def test_the_loss_is_a_loop_over_frames():
             error += share * square
             if labels.steps[b, t] > 1:
                 bootstrap += weighted
-                total += weighted / 0.025
+                total += weighted / 0.1
             else:
                 flow += weighted
                 total += weighted / 0.4
