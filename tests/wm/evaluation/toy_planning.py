@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -71,6 +72,7 @@ def toy_model(gain: float = 1.0, visual: Callable[[Tensor], Tensor] = lambda con
         proprio=lambda content: None,
         parameters=lambda: iter([torch.zeros(1)]),
         keeps_proprio=False,
+        sampled_in=lambda num_steps: nullcontext(),
         rollout_bytes=lambda horizon, graph=False: 1000,
         history_len=1,
         tokens_per_frame=1,
