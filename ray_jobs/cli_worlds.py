@@ -1,9 +1,9 @@
-"""`wm data make` and `wm bench worlds`: what is done in the simulated worlds alone."""
+"""`wm data make`, `wm bench worlds` and `wm bench rollout`: what needs no run."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -15,11 +15,11 @@ FORMATS = "wall_single, pusht_noise, point_maze, deformable, robosuite or lerobo
 
 
 def add_world_commands(app: typer.Typer, data_app: typer.Typer) -> None:
-    """Put `make` below `data`, and `bench worlds` beside it."""
+    """Put `make` below `data`, and `bench` beside it."""
     data_app.command("make")(make)
     bench_app = typer.Typer(help="Measure speed on this machine.", no_args_is_help=True)
     bench_app.command("worlds")(bench_worlds)
-    bench_app.callback()(lambda: None)  # so that its one command keeps its name
+    bench_app.command("rollout")(bench_rollout)
     app.add_typer(bench_app, name="bench")
 
 
@@ -87,3 +87,31 @@ def bench_worlds(
     from ray_jobs.bench_worlds import show
 
     show(worlds or [], seconds, Console())
+
+
+def bench_rollout(
+    shape: Annotated[
+        str | None, typer.Option(help="published (152 M) or small (0.8 M); default: by device.", show_default=False)
+    ] = None,
+    samples: Annotated[str, typer.Option(help="How many plans at once, as in 1,300.")] = "1,300",
+    context: Annotated[int, typer.Option(help="Frames before the first imagined one, shared by all samples.")] = 64,
+    steps: Annotated[int, typer.Option(help="K, denoising steps of a frame.")] = 4,
+    horizon: Annotated[int, typer.Option(help="Imagined frames.")] = 5,
+    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where.")] = "auto",
+    precision: Annotated[Literal["bf16", "fp32"], typer.Option(help="Of the matrix products.")] = "bf16",
+    seconds: Annotated[float, typer.Option(help="How long each figure is measured.")] = 3.0,
+) -> None:
+    """Frames/s that a shortcut model imagines, beside the floor: what the products and the reading alone would take here."""
+    from ray_jobs.bench_rollout import show
+
+    show(
+        shape,
+        samples,
+        context=context,
+        steps=steps,
+        horizon=horizon,
+        device=device,
+        precision=precision,
+        seconds=seconds,
+        console=Console(),
+    )
