@@ -125,9 +125,14 @@ class RunClips:
         """Side of the pictures at `step`; None is the encoder's own."""
         return self.config.train.size_at(step / self.total_steps)
 
+    def frames_at(self, step: int) -> int:
+        """Frames of a clip at `step`."""
+        return self.config.clip_frames_at(step / self.total_steps)
+
     def stretches(self, start: int) -> list[tuple[int, int]]:
-        """(first, stop) of the steps from `start` to the end, cut where the size changes: in between, all batches have one shape."""
-        cuts = [step for step in range(start + 1, self.total_steps) if self.size_at(step) != self.size_at(step - 1)]
+        """(first, stop) of the steps from `start` to the end, cut where clips change in size: in between all have one shape."""
+        shapes = [(self.size_at(step), self.frames_at(step)) for step in range(start, self.total_steps)]
+        cuts = [start + place for place in range(1, len(shapes)) if shapes[place] != shapes[place - 1]]
         return list(pairwise([start, *cuts, self.total_steps])) if start < self.total_steps else []
 
     def read(self, step: int, rank: int = 0, num_ranks: int = 1) -> Arrays:
@@ -136,7 +141,7 @@ class RunClips:
 
     def read_steps(self, start: int, stop: int, rank: int = 0, num_ranks: int = 1) -> Arrays:
         """The same of some steps of one stretch; the arrays' first axis is theirs."""
-        refs = [ref for step in range(start, stop) for ref in self.schedule.shard(step, rank, num_ranks)]
+        refs = [ref for step in range(start, stop) for ref in self._refs(step, rank, num_ranks)]
         arrays = self._readers[self.size_at(start)].read(refs, images=self._reads_images)
         if self.config.data.augment.is_on:
             # A clip is known by its step and its place in the global batch: the same change for any number of ranks.
@@ -157,9 +162,14 @@ class RunClips:
 
     def step_bytes(self, step: int, rank: int = 0, num_ranks: int = 1) -> int:
         """Of what `read` gives, from one of its clips."""
-        refs = self.schedule.shard(step, rank, num_ranks)
+        refs = self._refs(step, rank, num_ranks)
         clip = self._readers[self.size_at(step)].read(refs[:1], images=self._reads_images)
         return len(refs) * sum(values.nbytes for values in clip.values())
+
+    def _refs(self, step: int, rank: int, num_ranks: int) -> list[ClipRef]:
+        """A shorter clip is the beginning of the one that is due."""
+        frames = self.frames_at(step)
+        return [ref._replace(num_frames=frames) for ref in self.schedule.shard(step, rank, num_ranks)]
 
     @property
     def _reads_images(self) -> bool:

@@ -38,6 +38,10 @@ class ExperimentConfig(Config):
             return self.model.clip_frames
         return self.model.history_len + self.train.rollout_horizon
 
+    def clip_frames_at(self, progress: float) -> int:
+        """Frames of a training clip at `progress` in [0, 1] of training."""
+        return self.model.frames_at(progress) if isinstance(self.model, ShortcutConfig) else self.clip_num_frames
+
     @property
     def draws_for_clips(self) -> bool:
         """Whether clips come with a seed each: the model's loss draws random numbers for each of them."""

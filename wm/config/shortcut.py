@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -31,6 +32,18 @@ class ShortcutActionConfig(Config):
     dropout: Fraction = 0.1
 
 
+class LengthStage(Config):
+    """A stretch of training on shorter clips.
+
+    Args:
+        frames: of a clip.
+        until: fraction of training at which it ends.
+    """
+
+    frames: Annotated[int, Field(ge=2)]
+    until: Annotated[float, Field(gt=0, lt=1)]
+
+
 class ShortcutConfig(Config):
     """A block-causal transformer over [registers | patch tokens | shortcut | action], trained to denoise frames.
 
@@ -38,6 +51,7 @@ class ShortcutConfig(Config):
         variant: what runs and tables call it.
         history_len: frames that it is judged and planned from; at most clip_frames - 1.
         clip_frames: frames of a training clip, T.
+        lengths: shorter clips that training begins with, one after another; from the last `until` on, clip_frames.
         sampling_steps: K, denoising steps of a frame where nothing else is said; divides forcing.k_max.
         noise_seed: of the noise that rollouts start from: the same for every sample and problem, so that plans differ by their
             actions alone.
@@ -48,6 +62,7 @@ class ShortcutConfig(Config):
     variant: Annotated[str, Field(min_length=1)] = "shortcut"
     history_len: PositiveInt = 3
     clip_frames: Annotated[int, Field(ge=2)] = 64
+    lengths: tuple[LengthStage, ...] = ()
     sampling_steps: PositiveInt = 4
     noise_seed: Annotated[int, Field(ge=0)] = 0
     backbone: BackboneConfig = BackboneConfig()
@@ -65,6 +80,20 @@ class ShortcutConfig(Config):
     def keeps_proprio(self) -> bool:
         """Latents hold patch tokens alone."""
         return False
+
+    def frames_at(self, progress: float) -> int:
+        """Frames of a training clip at `progress` in [0, 1] of training."""
+        return next((stage.frames for stage in self.lengths if progress < stage.until), self.clip_frames)
+
+    @model_validator(mode="after")
+    def _lengths_in_order(self) -> Self:
+        ends = [stage.until for stage in self.lengths]
+        if any(later <= earlier for earlier, later in pairwise(ends)):
+            raise ValueError(f"lengths: each stage must end after the one before it, got until={ends}")
+        longest = max((stage.frames for stage in self.lengths), default=0)
+        if longest > self.clip_frames:
+            raise ValueError(f"lengths: {longest} frames are more than clip_frames ({self.clip_frames})")
+        return self
 
     @model_validator(mode="after")
     def _frames_fit(self) -> Self:

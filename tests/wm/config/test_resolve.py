@@ -90,6 +90,11 @@ def test_a_variant_of_another_kind_leaves_no_key_of_the_first_behind(variant, fo
         ({"model.forcing.k_max": 48}, "k_max (48) must be a power of two"),
         ({"model.forcing.tau_power": 400.0}, "the signal must rise at every step of the grid"),
         ({"train.resolution": [{"size": 56, "until": 0.5}]}, "train.resolution"),
+        ({"model.lengths": [{"frames": 80, "until": 0.5}]}, "lengths: 80 frames are more than clip_frames (64)"),
+        (
+            {"model.lengths": [{"frames": 8, "until": 0.5}, {"frames": 16, "until": 0.4}]},
+            "must end after the one before it",
+        ),
     ],
 )
 def test_a_shortcut_model_that_cannot_be_is_refused(values, why):

@@ -146,6 +146,22 @@ def test_a_model_of_one_pass_has_no_sampling_steps(tmp_path: Path) -> None:
     assert "predicts a frame in one pass" in user_error(lambda: model.planned_by(wrong))
 
 
+def test_clips_grow(tmp_path: Path) -> None:
+    """Each stage has the beginnings of the clips that are due; no span of the stream holds two lengths; a resume finds its stage."""
+    stages = [{"frames": 2, "until": 0.3}, {"frames": 3, "until": 0.6}]
+    run, whole = inputs(tmp_path / "a", "shortcut", model__lengths=stages), inputs(tmp_path / "b", "shortcut")
+    assert [run.clips.frames_at(step) for step in range(6)] == [2, 2, 3, 3, 4, 4]
+    assert run.clips.stretches(1) == [(1, 2), (2, 4), (4, 6)]
+    for step, frames in ((0, 2), (3, 3), (5, 4)):
+        short, long = run.clips.read(step), whole.clips.read(step)
+        assert np.array_equal(short["visual"], long["visual"][:, :frames])
+        assert np.array_equal(short["seeds"], long["seeds"])
+    assert run.clips.step_bytes(0) < run.clips.step_bytes(5)
+    with pytest.raises(Stop):
+        train(run, DiesAt(3))
+    assert same(train(run), train(inputs(tmp_path / "c", "shortcut", model__lengths=stages)))
+
+
 def test_every_clip_has_a_seed_of_its_own(tmp_path: Path) -> None:
     """The same for any number of workers, another at every step."""
     run = inputs(tmp_path, "shortcut")
