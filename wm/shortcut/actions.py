@@ -23,6 +23,9 @@ class ActionToken(nn.Module):
         super().__init__()
         self.embedding = VectorEmbedding(action_dim, hidden, adapters=adapters)
         self.out = nn.Linear(hidden, width)
+        # As loud as the positions that are added to it, or nobody hears it: SiLU of such an embedding has a spread of about 0.3.
+        nn.init.normal_(self.out.weight, std=3 * hidden**-0.5)
+        nn.init.zeros_(self.out.bias)
 
     def forward(
         self, actions: Float[Tensor, "B T A"], known: Bool[Tensor, "B"] | None = None

@@ -12,6 +12,7 @@ from torch import Tensor
 from wm.config.backbone import BackboneConfig
 from wm.config.forcing import ForcingConfig
 from wm.config.shortcut import ShortcutActionConfig, ShortcutConfig, TeacherForcingConfig
+from wm.shortcut.actions import ActionToken
 from wm.shortcut.model import BackboneModel
 from wm.shortcut.past import RecomputedPast
 from wm.shortcut.shortcut import ShortcutModel
@@ -106,6 +107,16 @@ def test_an_action_changes_the_frame_that_it_leads_to_and_none_before(kind: str)
     unknown = model.rollout(context, actions, torch.zeros(5, dtype=torch.bool))
     assert torch.equal(unknown, model.rollout(context, changed, torch.zeros(5, dtype=torch.bool)))
     assert (unknown - before).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("action_dim", [2, 10, 35])
+def test_an_action_s_token_is_as_loud_as_a_position(action_dim: int) -> None:
+    """Positions have a spread of 1; the null action adds nothing to its own."""
+    torch.manual_seed(0)
+    token = ActionToken(action_dim, 128, 256, {})
+    found = token(torch.randn(64, 3, action_dim))
+    assert 0.6 < float(found.detach().std()) < 1.8
+    assert not token.null(2, 3).any()
 
 
 def test_more_steps_and_other_noise_are_other_frames() -> None:
