@@ -289,11 +289,8 @@ def build_model(config: ExperimentConfig, facts: dict[str, Any]) -> LatentModel:
     sizes["action_adapters"] = facts.get("action_adapters")
     chosen = config.model
     if isinstance(chosen, ShortcutConfig):
-        try:
-            kind = TeacherForcedModel if isinstance(chosen.forcing, TeacherForcingConfig) else ShortcutModel
-            return kind(chosen, **sizes)
-        except ValueError as error:  # a grid that the tokens' size makes too steep
-            raise UserError(f"model.forcing: {error}") from error
+        kind = TeacherForcedModel if isinstance(chosen.forcing, TeacherForcingConfig) else ShortcutModel
+        return kind(chosen, **sizes)
     model = WorldModel(
         chosen,
         **sizes,

@@ -77,6 +77,11 @@ class ShortcutConfig(Config):
         return None
 
     @property
+    def k_max(self) -> int:
+        """Signal levels of the backbone's labels; without noise there is one."""
+        return self.forcing.k_max if isinstance(self.forcing, ForcingConfig) else 1
+
+    @property
     def keeps_proprio(self) -> bool:
         """Latents hold patch tokens alone."""
         return False

@@ -37,7 +37,8 @@ class BackboneModel(LatentModel):
         tokens_per_frame: P.
         action_dim: A F, one model action.
         action_adapters: A F of the other action vectors that batches hold, by name.
-        k_max: of the backbone's labels.
+
+    Raises UserError for a forcing that does not go with the size of the latent.
     """
 
     token_mean: Tensor
@@ -51,7 +52,6 @@ class BackboneModel(LatentModel):
         tokens_per_frame: int,
         action_dim: int,
         action_adapters: Mapping[str, int] | None = None,
-        k_max: int,
     ) -> None:
         super().__init__()
         self.config = config
@@ -60,13 +60,17 @@ class BackboneModel(LatentModel):
         self.action_dim = action_dim
         self.history_len = config.history_len
         self.window = config.backbone.window or config.clip_frames  # never more frames than it was trained on
-        self.backbone = BlockCausalTransformer(config.backbone, token_dim, tokens_per_frame, k_max)
+        self.backbone = BlockCausalTransformer(config.backbone, token_dim, tokens_per_frame, config.k_max)
         self.action_token = ActionToken(action_dim, config.action.hidden, config.backbone.width, action_adapters or {})
         self.register_buffer("token_mean", torch.zeros(token_dim))
         self.register_buffer("token_std", torch.ones(token_dim))
         with torch.random.fork_rng(devices=[]):
             self.decoder = build_decoder(config.decoder, token_dim, tokens_per_frame)
         self.decoder_loss = None if isinstance(config.decoder, NoDecoder) else DecoderLoss(config.decoder)
+        self._build_forcing()
+
+    def _build_forcing(self) -> None:
+        """What the loss holds, where it holds something."""
 
     # -- latents ------------------------------------------------------------------------------------------------------
 
@@ -88,9 +92,8 @@ class BackboneModel(LatentModel):
 
     def use_token_statistics(self, mean: Float[Tensor, "D"], std: Float[Tensor, "D"]) -> None:
         self.token_mean.copy_(mean)
-        self.token_std.copy_(
-            std.clamp_min(1e-3 * float(std.max().clamp_min(1e-6)))
-        )  # a channel that never moves is no unit
+        # A channel that never moves is no unit.
+        self.token_std.copy_(std.clamp_min(1e-3 * float(std.max().clamp_min(1e-6))))
 
     def encode_content(self, obs: Observation) -> Float[Tensor, "B T P C"]:
         if obs.is_pixels:

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from wm.config.errors import UserError
 from wm.config.forcing import ForcingConfig
-from wm.config.shortcut import ShortcutConfig
 from wm.losses.ranks import ALONE, Alone
 from wm.shortcut.forcing import ShortcutForcing
 from wm.shortcut.labels import draw_labels, row_generators
@@ -30,34 +29,20 @@ _CONTEXT, _IMAGINED = 0, 1  # streams of noise
 class ShortcutModel(BackboneModel):
     """The world model of shortcut forcing.
 
-    Args:
-        config: with `forcing.kind=shortcut`.
-        token_dim, tokens_per_frame, action_dim, action_adapters: as `BackboneModel`.
+    Args: as `BackboneModel`; the config with `forcing.kind=shortcut`.
     """
 
-    def __init__(
-        self,
-        config: ShortcutConfig,
-        *,
-        token_dim: int,
-        tokens_per_frame: int,
-        action_dim: int,
-        action_adapters: Mapping[str, int] | None = None,
-    ) -> None:
+    def _build_forcing(self) -> None:
+        config = self.config
         if not isinstance(config.forcing, ForcingConfig):
             raise ValueError(f"forcing.kind is {config.forcing.kind}, expected shortcut")
-        super().__init__(
-            config,
-            token_dim=token_dim,
-            tokens_per_frame=tokens_per_frame,
-            action_dim=action_dim,
-            action_adapters=action_adapters,
-            k_max=config.forcing.k_max,
-        )
         self.forcing_config = config.forcing
         self.sampling_steps = config.sampling_steps  # K and the noise of rollouts, for whoever wants others
         self.noise_seed = config.noise_seed
-        self.forcing = ShortcutForcing(config.forcing, tokens_per_frame * token_dim)
+        try:
+            self.forcing = ShortcutForcing(config.forcing, self.tokens_per_frame * self.token_dim)
+        except ValueError as error:  # a grid that the size of the latent makes too steep
+            raise UserError(f"model.forcing: {error}") from error
 
     def forcing_loss(
         self, batch: Batch, seeds: list[int], known: Bool[Tensor, "B"], progress: float, ranks: Alone

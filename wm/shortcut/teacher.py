@@ -5,47 +5,24 @@ Shape legend: B batch, P patches, C token channels, K context frames, H imagined
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from wm.config.shortcut import ShortcutConfig
 from wm.losses.prediction import prediction_loss
 from wm.losses.ranks import Alone
 from wm.shortcut.model import BackboneModel
 from wm.shortcut.past import Past
 from wm.types import Batch
 
-_CLEAN = 1  # the one label: k_max is 1
+_CLEAN = 1  # the one label, as ShortcutConfig.k_max
 
 
 class TeacherForcedModel(BackboneModel):
     """Sees clean frames and the action that follows each, and predicts the next frame.
 
-    Args:
-        config: with `forcing.kind=teacher`.
-        token_dim, tokens_per_frame, action_dim, action_adapters: as `BackboneModel`.
+    Args: as `BackboneModel`; the config with `forcing.kind=teacher`.
     """
-
-    def __init__(
-        self,
-        config: ShortcutConfig,
-        *,
-        token_dim: int,
-        tokens_per_frame: int,
-        action_dim: int,
-        action_adapters: Mapping[str, int] | None = None,
-    ) -> None:
-        super().__init__(
-            config,
-            token_dim=token_dim,
-            tokens_per_frame=tokens_per_frame,
-            action_dim=action_dim,
-            action_adapters=action_adapters,
-            k_max=_CLEAN,
-        )
 
     def forcing_loss(
         self, batch: Batch, seeds: list[int], known: Bool[Tensor, "B"], progress: float, ranks: Alone
