@@ -76,7 +76,8 @@ def build_planner(
 
 def _plans_at_once(model: LoadedModel, horizon: int, memory_gb: float, *, graph: bool) -> int:
     """As many as the memory holds; on a CPU no more than work well with its cache."""
-    fitting = int(memory_gb * 1e9 / model.model.rollout_bytes(horizon, graph=graph))
+    with model.model.sampled_in(max(model.sampling_steps) if model.sampling_steps else None):
+        fitting = int(memory_gb * 1e9 / model.model.rollout_bytes(horizon, graph=graph))
     if next(model.model.parameters()).device.type != "cpu":
         return fitting
     return min(fitting, _CPU_TOKENS // (model.model.history_len * model.model.tokens_per_frame))

@@ -174,6 +174,15 @@ class Dynamics(Protocol):
 
 
 @runtime_checkable
+class AnytimeDynamics(Dynamics, Protocol):
+    """Dynamics that can imagine more cheaply while a search is young."""
+
+    def at_iteration(self, number: int) -> Dynamics:
+        """The same model as a planner's iteration `number` (from 0) sees it; a plan's own cost is that of `self`."""
+        ...
+
+
+@runtime_checkable
 class Objective(Protocol):
     """Cost of imagined latents against a goal latent."""
 

@@ -35,7 +35,7 @@ class LoadedModel:
     statistics: DataStatistics
     facts: dict[str, Any]
     precision: Literal["fp32", "bf16"] = "fp32"
-    sampling_steps: int | None = None
+    sampling_steps: tuple[int, ...] | None = None
 
     @property
     def dynamics(self) -> WorldModelDynamics:
@@ -44,8 +44,10 @@ class LoadedModel:
 
     def planned_by(self, plan: PlanConfig) -> LoadedModel:
         """The same model, imagining as a plan's config says. Raises UserError for sampling steps that it cannot take."""
-        with self.model.sampled_in(plan.sampling_steps):
-            return replace(self, precision=plan.precision, sampling_steps=plan.sampling_steps)
+        for steps in plan.steps_by_iteration or ():
+            with self.model.sampled_in(steps):
+                pass
+        return replace(self, precision=plan.precision, sampling_steps=plan.steps_by_iteration)
 
     @property
     def frameskip(self) -> int:

@@ -328,6 +328,29 @@ def test_a_mean_of_samples_at_a_bound_does_not_round_beyond_it(name: str):
     assert all((actions <= high).all() for actions in [*pointer.asked, plan.actions])
 
 
+def test_each_iteration_may_have_dynamics_of_its_own(name: str):
+    """Iterations are told apart in order; what a plan costs is said by the dynamics that were given."""
+    p, told = integrator_problem(), []
+
+    class Anytime(Integrator):
+        def encode(self, obs: Observation) -> Tensor:
+            return obs.visual
+
+        def at_iteration(self, number: int) -> Pointer:
+            told.append(number)
+            return Pointer(ACTION_DIM)
+
+    plan = build(CASES[name].short).plan(
+        Anytime(ACTION_DIM), p.objective, p.context, p.goal, None, generators(range(PROBLEMS))
+    )
+    searched = list(range(ITERATIONS)) if name in SEARCHES else []
+    # iCEM's plan is the cheapest candidate of its last iteration, which therefore is not a cheap one.
+    assert told == (searched[:-1] if name == "icem" else searched)
+    if name in SEARCHES:
+        cost = p.objective(p.dynamics.rollout(p.context, plan.actions), p.goal)
+        torch.testing.assert_close(plan.cost, cost, rtol=1e-6, atol=1e-6)
+
+
 def test_bounds_draw_no_other_numbers(name: str):
     p, states = pointer_problem(), []
     for bounds in (None, BOUNDS):

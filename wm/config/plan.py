@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self, TypeVar
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, Self, TypeVar, cast
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from wm.config.base import Config, Fraction, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from wm.config.errors import nearest
@@ -123,6 +124,15 @@ DRAWN = ("dataset", "random")
 PROBLEM_FILES = (".npz", ".pkl")
 
 
+def _one_or_several(steps: Any) -> Any:
+    """One line for a wrong value, where a union would give one for each of its members."""
+    is_list = isinstance(steps, list | tuple)
+    several: tuple[Any, ...] = tuple(cast(Sequence[Any], steps)) if is_list else (steps,)
+    if steps is not None and not (several and all(type(one) is int and one > 0 for one in several)):
+        raise ValueError("expected a whole number above 0, or a list of them, one for each iteration of the planner")
+    return several if is_list else steps
+
+
 class PlanConfig(Config):
     """One planning evaluation.
 
@@ -137,7 +147,8 @@ class PlanConfig(Config):
             (.npz of ours, or the reference's plan_targets.pkl) holds them.
         together: problems planned in one batch, each in a world of its own. It decides the last digits of costs, nothing else.
         precision: of the matrix products while plans are imagined; weights, latents and costs stay in float32.
-        sampling_steps: K, denoising steps of an imagined frame, for models that sample frames (shortcut); None is the model's own.
+        sampling_steps: K, denoising steps of an imagined frame, for models that sample frames (shortcut), or a list with one for each
+            iteration of the planner, of which the last counts for all later ones and for the plan's cost; None is the model's own.
         legacy_success_stop: stop a problem once the world says that its goal is met, as the reference does.
         seed: of the problems and of the planners' noise.
     """
@@ -153,7 +164,7 @@ class PlanConfig(Config):
     episodes: PositiveInt = 50
     together: PositiveInt = 1
     precision: Literal["fp32", "bf16"] = "fp32"
-    sampling_steps: PositiveInt | None = None
+    sampling_steps: Annotated[int | tuple[int, ...] | None, BeforeValidator(_one_or_several)] = None
     legacy_success_stop: bool = False
     seed: NonNegativeInt = 99
 
@@ -179,6 +190,11 @@ class PlanConfig(Config):
                 f"execute_steps ({self.execute_steps}) must be at most planner.horizon ({self.planner.horizon})"
             )
         return self
+
+    @property
+    def steps_by_iteration(self) -> tuple[int, ...] | None:
+        """`sampling_steps` as a list."""
+        return (self.sampling_steps,) if isinstance(self.sampling_steps, int) else self.sampling_steps
 
     @property
     def steps_executed(self) -> int | None:

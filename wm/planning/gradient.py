@@ -10,6 +10,7 @@ from torch import Tensor
 from wm.config.errors import UserError
 from wm.config.plan import GradientConfig
 from wm.contracts import Dynamics, Objective
+from wm.planning.anytime import at_iteration
 from wm.planning.bounds import ActionBounds, within
 from wm.planning.candidates import plan_cost
 from wm.planning.noise import NoiseSource, draw_noise, standard_normal
@@ -76,7 +77,8 @@ class GradientPlanner:
         optimizer = _OPTIMIZERS[self.config.optimizer]([actions], lr=self.config.lr)
         trace: dict[str, list[Tensor]] = {"cost": [], "gradient_norm": []}
         for iteration in range(self.config.num_iterations):
-            cost, gradient = self._cost_and_gradient(dynamics, objective, context, goal, actions.detach())
+            cheap = at_iteration(dynamics, iteration)
+            cost, gradient = self._cost_and_gradient(cheap, objective, context, goal, actions.detach())
             self._check(cost, iteration)
             actions.grad = gradient
             optimizer.step()

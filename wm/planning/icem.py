@@ -9,6 +9,7 @@ from torch import Tensor
 
 from wm.config.plan import IcemConfig
 from wm.contracts import Dynamics, Objective
+from wm.planning.anytime import at_iteration
 from wm.planning.bounds import ActionBounds, within
 from wm.planning.candidates import candidate_costs
 from wm.planning.cem import elite_indices, refit
@@ -80,7 +81,10 @@ class IcemPlanner:
                 candidates = torch.cat([candidates, torch.cat([kept, end], dim=2)], dim=1)
             if last:
                 candidates = torch.cat([mean[:, None], candidates], dim=1)
-            costs = candidate_costs(dynamics, objective, context, goal, candidates, self.chunk_size)
+            imagined = (
+                dynamics if last else at_iteration(dynamics, iteration)
+            )  # the last iteration's cost is the plan's
+            costs = candidate_costs(imagined, objective, context, goal, candidates, self.chunk_size)
             chosen = [elite_indices(cost, config.num_elites) for cost in costs]
             # Problems with fewer finite costs than elites repeat their best: all rows keep one length.
             chosen = [torch.cat([rows, rows[:1].expand(config.num_elites - len(rows))]) for rows in chosen]

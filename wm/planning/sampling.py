@@ -10,6 +10,7 @@ from torch import Tensor
 
 from wm.config.plan import CemConfig, MppiConfig
 from wm.contracts import Dynamics, Objective
+from wm.planning.anytime import at_iteration
 from wm.planning.bounds import ActionBounds, within
 from wm.planning.candidates import candidate_costs, plan_cost
 from wm.planning.noise import NoiseSource, draw_noise, standard_normal
@@ -66,11 +67,12 @@ class SamplingPlanner(ABC):
         std = torch.full_like(mean, self._init_std)
         shape = (self._num_samples, self.horizon, self.action_dim)
         trace: dict[str, list[Tensor]] = {"cost": [], "best_cost": [], "std": []}
-        for _ in range(self._num_iterations):
+        for iteration in range(self._num_iterations):
             noise = draw_noise(self.noise, shape, generators, context.device)
             candidates = sample(mean, std, noise, self.bounds)
             candidates[:, 0] = mean  # its noise is drawn all the same: the stream does not depend on this choice
-            cost = candidate_costs(dynamics, objective, context, goal, candidates, self.chunk_size)
+            cheap = at_iteration(dynamics, iteration)
+            cost = candidate_costs(cheap, objective, context, goal, candidates, self.chunk_size)
             refitted = [self.refit(*of) for of in zip(candidates, cost, std, strict=True)]
             mean, std = (torch.stack(values) for values in zip(*refitted, strict=True))
             mean = within(self.bounds, mean)  # a mean of elites at a bound may round beyond it

@@ -215,7 +215,7 @@ class BackboneModel(LatentModel):
         kept = 2 * tokens * config.kv_heads * config.head_dim * config.num_time_layers * (horizon + 2)
         content = 3 * (horizon + 1) * self.tokens_per_frame * self.token_dim
         frames = self.history_len + horizon
-        computed = config.depth * frames * frames * self.config.sampling_steps if graph else 2
+        computed = config.depth * frames * frames * (self.sampling_steps or 1) if graph else 2
         return 4 * (frame * computed + kept + content)
 
 

@@ -101,6 +101,16 @@ def test_a_shortcut_model_that_cannot_be_is_refused(values, why):
     assert why in refusal({"model.variant": "shortcut", **values})
 
 
+@pytest.mark.parametrize("given", [[], [2, 0], 2.5, True, "four"])
+def test_sampling_steps_are_one_number_or_one_for_each_iteration(given):
+    config = resolved({"model.variant": "shortcut", "plan.sampling_steps": [1, 4]})
+    assert config.plan.steps_by_iteration == (1, 4)
+    assert type(config).model_validate_json(config.model_dump_json()).plan == config.plan
+    assert resolved({"plan.sampling_steps": 2}).plan.steps_by_iteration == (2,)
+    line = "plan.sampling_steps: expected a whole number above 0, or a list of them"
+    assert refusal({"plan.sampling_steps": given}).count(line) == 1
+
+
 def test_a_variant_of_ones_own_is_a_yaml_file(tmp_path):
     file = tmp_path / "mine.yaml"
     file.write_text("model.projection: {kind: mlp, dim: 24}\nmodel.alignment.kind: infonce\n")

@@ -17,6 +17,7 @@ from wm.config.resolve import Layer, resolve
 from wm.contracts import Reporter
 from wm.data.dataset import open_source
 from wm.interop.exporting import export_checkpoint
+from wm.planning.anytime import at_iteration
 from wm.shortcut.model import BackboneModel
 from wm.training.checkpoint import find_checkpoint, load_checkpoint
 from wm.training.reporter import ListReporter, NullReporter
@@ -128,14 +129,19 @@ def test_sampling_steps_are_the_planners(tmp_path: Path) -> None:
         steps: model.planned_by(model.config.plan.model_copy(update={"sampling_steps": steps})).dynamics.rollout(
             latent, actions
         )
-        for steps in (None, 1, 4)
+        for steps in (None, 1, 4, (1, 4))
     }
     assert torch.equal(found[None], found[4])
     assert not torch.allclose(found[1], found[4])
-    wrong = model.config.plan.model_copy(update={"sampling_steps": 3})
-    assert "plan.sampling_steps: 3, expected a divisor of this model's k_max, 8" in user_error(
-        lambda: model.planned_by(wrong)
-    )
+    assert torch.equal(found[1, 4], found[4])  # outside a search the last counts
+    search = model.planned_by(model.config.plan.model_copy(update={"sampling_steps": (1, 4)})).dynamics
+    for iteration, steps in enumerate((1, 4, 4)):
+        assert torch.equal(at_iteration(search, iteration).rollout(latent, actions), found[steps])
+    for wrong in (3, (1, 3, 4)):
+        plan = model.config.plan.model_copy(update={"sampling_steps": wrong})
+        assert "plan.sampling_steps: 3, expected a divisor of this model's k_max, 8" in user_error(
+            lambda plan=plan: model.planned_by(plan)
+        )
 
 
 def test_a_model_of_one_pass_has_no_sampling_steps(tmp_path: Path) -> None:
