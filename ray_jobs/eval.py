@@ -10,10 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import numpy as np
-import torch
-
-from experiments.figures import rollout_strip
+from ray_jobs.eval_pictures import clips_here, draw_pictures
 from ray_jobs.eval_table import render_quality
 from ray_jobs.runtime.progress import Narrator, Stage
 from ray_jobs.runtime.runs import Run
@@ -22,26 +19,21 @@ from ray_jobs.runtime.trained import beside, encode_missing, open_trained
 from wm.build import load
 from wm.config.decoder import LpipsConfig
 from wm.config.errors import UserError
-from wm.data.atomic import atomic_file, write_json
+from wm.data.atomic import write_json
 from wm.data.clip_index import ClipIndex
-from wm.data.clip_reader import to_batch
-from wm.evaluation.decoded import decoded_quality, decoded_strip
-from wm.evaluation.latent import imagine
-from wm.evaluation.patch_pca import patch_colours
+from wm.evaluation.decoded import decoded_quality
+from wm.evaluation.futures import futures_quality
 from wm.evaluation.quality import CLIPS_AT_ONCE, ClipGroup, by_labels, rollout_quality
 from wm.evaluation.readout import health_quality, probe_quality
-from wm.evaluation.retrieval import FrameBank, imagined_strip
 from wm.loaded import LoadedModel
 from wm.models.perceptual import NOT_AVAILABLE, PerceptualDistance
 from wm.training.checkpoint import find_checkpoint, read_manifest
-from wm.training_run import encoded, pick_device
+from wm.training_run import pick_device
 from wm.types import Batch, ClipRef
 
 CHANGEABLE = ("evaluate", "storage")
 HORIZONS = (1, 5, 10, 20)  # SCIENCE section 5; those that fit, unless evaluate.horizons is given
-_STRIPS = 3
-_BANK_CLIPS = 256
-_PICTURE_SIDE = 112  # about, px
+_FUTURES = 8  # that are compared with their spread, of models that sample futures
 
 
 class _Clips(NamedTuple):
@@ -94,6 +86,15 @@ def evaluate_checkpoint(
                 stage.update(number, total, name)
 
             found[name] = rollout_quality(loaded.model, group.batch, horizons, run.config.evaluate.seed, done)
+    if loaded.model.sampling_steps is not None:
+        with narrator.step(f"Roll out {_FUTURES} futures", "clips") as stage:
+            for name, group in clips.groups.items():
+                total = len(group.refs)
+
+                def sampled(number: int, name: str = name, total: int = total) -> None:
+                    stage.update(number, total, name)
+
+                found[name] |= futures_quality(loaded.model, group.batch, horizons, _FUTURES, sampled)
     with narrator.step("Fit state probes"):
         found["latent"] = health_quality(loaded.model, clips.held_out.batch)
         names = loaded.statistics.state_names
@@ -101,7 +102,7 @@ def evaluate_checkpoint(
     found["images"] = _images(run, loaded, clips.held_out.refs, horizons, perceptual, narrator)
     found["lpips"] = NOT_AVAILABLE if perceptual is None else "available"
     with narrator.step("Draw", "pictures") as stage:
-        pictures = _draw(run, loaded, clips, target, stage)
+        pictures = draw_pictures(run, loaded, clips.groups, target, stage)
         if not pictures:
             narrator.say("No pictures: the data holds features, no frames")
     for renderable in render_quality(found):
@@ -171,75 +172,10 @@ def _images(
 
         def batches() -> Iterator[Batch]:
             for first in range(0, len(refs), CLIPS_AT_ONCE):
-                yield _clips_here(run, loaded, refs[first : first + CLIPS_AT_ONCE], images=True)
+                yield clips_here(run, loaded, refs[first : first + CLIPS_AT_ONCE], images=True)
                 stage.update(min(first + CLIPS_AT_ONCE, len(refs)), len(refs))
 
         return decoded_quality(loaded.model, decoder, batches(), horizons, perceptual)
-
-
-def _clips_here(run: Run, loaded: LoadedModel, refs: list[ClipRef], images: bool) -> Batch:
-    """Clips where the model is, on request with their frames beside their tokens."""
-    batch = to_batch(run.inputs.dataset.reader.read(refs, images=images))
-    return encoded(run.inputs.encoder, batch, keep_images=images).to(next(loaded.model.parameters()).device)
-
-
-def _draw(run: Run, loaded: LoadedModel, clips: _Clips, target: Path, stage: Stage) -> list[Path]:
-    """A rollout strip and the patch colours of a few clips, of each kind of clips."""
-    inputs, model = run.inputs, loaded.model
-    pictures: list[Path] = []
-    bank: Any = None
-    chosen = [
-        (f"_{name}" if len(clips.groups) > 1 else "", ref)
-        for name, group in clips.groups.items()
-        for ref in group.refs[:: max(1, len(group.refs) // _STRIPS)][:_STRIPS]
-    ]
-    for number, (kind, ref) in enumerate(chosen):
-        batch = _clips_here(run, loaded, [ref], images=model.decoder is not None)
-        place, has_frames = f"{kind}_{number}.png", ref.source not in inputs.dataset.features
-        if has_frames and model.decoder is not None:
-            pictures.append(_write(target / f"rollout_strip{place}", decoded_strip(model, model.decoder, batch)))
-        elif has_frames:
-            if bank is None:
-                refs = inputs.dataset.training_clips(model.history_len + 1).spread(
-                    _BANK_CLIPS, run.config.evaluate.seed
-                )
-                held = inputs.batch(refs).to(next(model.parameters()).device)
-                bank = FrameBank(model, inputs.dataset, refs, held)
-            rows = imagined_strip(model, inputs.dataset, ref, batch, bank)
-            pictures.append(_write(target / f"rollout_strip{place}", rows))
-        if model.tokens_per_frame == math.isqrt(model.tokens_per_frame) ** 2 > 1:
-            pictures.append(_write(target / f"patch_pca{place}", _colours(run, loaded, ref, batch, has_frames)))
-        stage.update(number + 1, len(chosen))
-    return pictures
-
-
-@torch.no_grad()
-def _colours(run: Run, loaded: LoadedModel, ref: ClipRef, batch: Batch, has_frames: bool) -> dict[str, np.ndarray]:
-    """Rows: the frames, their patch latents as colours, and the imagined ones' (the context is not imagined: its own)."""
-    model, history = loaded.model, loaded.model.history_len
-    content, imagined = imagine(model, batch, batch.num_frames - history)
-    visual, dreamt = (model.visual(latent)[0] for latent in (content, imagined))
-    truth, predicted = patch_colours(visual, torch.cat([visual[:history], dreamt]))
-    side = truth.shape[1] * max(1, round(_PICTURE_SIDE / truth.shape[1]))
-    rows = {"true latents": _resized(truth, side), "predicted latents": _resized(predicted, side)}
-    if not has_frames:
-        return rows
-    frames = run.inputs.dataset.sources[ref.source].episode(ref.episode).frames(ref.frame_indices)
-    return {"true": _resized(frames / np.float32(255), side), **rows}
-
-
-def _resized(images: np.ndarray, side: int) -> np.ndarray:
-    """(T, H, W, 3) floats to side x side: patches become blocks, larger frames are averaged."""
-    import cv2
-
-    how = cv2.INTER_AREA if images.shape[1] > side else cv2.INTER_NEAREST
-    return np.stack([cv2.resize(image, (side, side), interpolation=how) for image in images])
-
-
-def _write(file: Path, rows: dict[str, np.ndarray]) -> Path:
-    with atomic_file(file) as partial:
-        partial.write_bytes(rollout_strip(rows))
-    return file
 
 
 def _finite(value: Any) -> Any:

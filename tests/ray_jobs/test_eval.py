@@ -19,6 +19,7 @@ from ray_jobs.eval_table import render_quality
 from ray_jobs.runtime.progress import Narrator
 from tests.wm.data import samples
 from tests.wm.data.samples import inputs, train, trained, user_error, wall_folder
+from tests.wm.shortcut import small_runs
 from wm.config.resolve import Layer, resolve
 from wm.evaluation import metric_names
 from wm.evaluation.metric_names import METRICS
@@ -87,6 +88,19 @@ def test_decoded_pictures_and_unlabelled_clips(tmp_path: Path) -> None:
     folder = run.folder.path / "evaluation" / "step_00000006"
     assert (folder / "eval.json").is_file()
     assert len(list(folder.glob("rollout_strip_*labelled_*.png"))) == 6
+
+
+def test_futures_of_a_model_that_samples_them(tmp_path: Path) -> None:
+    run = small_runs.inputs(tmp_path, "shortcut")  # of two kinds of clips
+    train(run)
+    found, _ = run_eval(run.folder.path, tmp_path, "evaluate.horizons=[1,2]", out=tmp_path / "out")
+    names = {f"{name}_h{h}" for name in ("copy_ratio_mean", "spread_ratio", "spread_skill") for h in (1, 2)}
+    for kind in ("labelled", "unlabelled"):
+        assert names < set(found[kind])
+        assert {name.split("_h")[0] for name in found[kind]} <= templates()
+    films = sorted(path.name for path in (tmp_path / "out").glob("futures_*"))
+    assert len(films) == 2 * 2 * 3
+    assert films[:2] == ["futures_labelled_0.mp4", "futures_labelled_0.png"]
 
 
 def test_the_longest_possible_horizon(tmp_path: Path) -> None:

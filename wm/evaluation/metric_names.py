@@ -58,6 +58,15 @@ METRICS = (
     Metric(
         "null_action_err_h{h}", "z_visual_err_rollout under the learned null action, clips without actions", "lower"
     ),
+    Metric(
+        "copy_ratio_mean_h{h}", "copy_ratio of the mean z^ of S = 8 futures, of models that sample futures", "lower"
+    ),
+    Metric("spread_ratio_h{h}", "variance of z^ over the futures / z_visual_err_copy", "-"),
+    Metric(
+        "spread_skill_h{h}",
+        "sqrt((1 + 1/S) variance over futures / error of their mean): 1 where the truth is as one more future, below: too sure",
+        "-",
+    ),
     Metric("latent_std", "std of each visual channel over clips, frames and patches, mean over channels", "-"),
     Metric("latent_std_min", "the smallest of them; 0: a dead channel", "-"),
     Metric("effective_rank", "exp(entropy of the normalised singular values of centred patch latents)", "higher"),

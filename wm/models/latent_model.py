@@ -26,6 +26,7 @@ class LatentModel(Trainable):
         tokens_per_frame: P.
         decoder: draws pictures from the visual channels, or None.
         sampling_steps: K, passes through the network for a frame, of models that sample theirs; None: one pass, nothing to choose.
+        future: which of the futures that such models can sample: each has noise of its own.
     """
 
     action_dim: int
@@ -33,6 +34,7 @@ class LatentModel(Trainable):
     tokens_per_frame: int
     decoder: ImageDecoder | None
     sampling_steps: int | None = None
+    future: int = 0
 
     @property
     @abstractmethod
@@ -99,6 +101,15 @@ class LatentModel(Trainable):
             yield
         finally:
             self.sampling_steps = before
+
+    @contextmanager
+    def in_future(self, number: int) -> Iterator[None]:
+        """Rollouts inside sample that future. Without effect on a model that samples nothing."""
+        before, self.future = self.future, number
+        try:
+            yield
+        finally:
+            self.future = before
 
     def _check_sampling_steps(self, num_steps: int) -> None:
         raise UserError(f"plan.sampling_steps: {num_steps}, but this model predicts a frame in one pass; say null")

@@ -37,8 +37,7 @@ class ShortcutModel(BackboneModel):
         if not isinstance(config.forcing, ForcingConfig):
             raise ValueError(f"forcing.kind is {config.forcing.kind}, expected shortcut")
         self.forcing_config = config.forcing
-        self.sampling_steps = config.sampling_steps  # K and the noise of rollouts, for whoever wants others
-        self.noise_seed = config.noise_seed
+        self.sampling_steps = config.sampling_steps
         try:
             self.forcing = ShortcutForcing(config.forcing, self.tokens_per_frame * self.token_dim)
         except ValueError as error:  # a grid that the size of the latent makes too steep
@@ -125,6 +124,7 @@ class ShortcutModel(BackboneModel):
     def _noise(self, stream: int, frames: Iterable[int], like: Tensor) -> Float[Tensor, "1 T P C"]:
         """The same for every clip and sample: a rollout depends on nothing that is computed beside it."""
         shape = (self.tokens_per_frame, self.token_dim)
-        keys = (np.random.SeedSequence([self.noise_seed, stream, frame]).generate_state(1)[0] for frame in frames)
+        seed = self.config.noise_seed + self.future
+        keys = (np.random.SeedSequence([seed, stream, frame]).generate_state(1)[0] for frame in frames)
         drawn = [torch.randn(shape, generator=torch.Generator().manual_seed(int(key))) for key in keys]
         return torch.stack(drawn)[None].to(like)
