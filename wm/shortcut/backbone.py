@@ -19,9 +19,10 @@ class BlockCausalTransformer(nn.Module):
     """x^ of every frame from its own noisy latents, label and action, and from the frames before it.
 
     A frame's tokens are [registers | latents | shortcut | action], N = registers + P + 2. The shortcut token joins two learned
-    vectors, of the level and of log2 of the step. A learned vector per token of the frame is added at the input (it is all that
-    a register holds), so that space layers need no other position; time layers turn queries and keys by the frame's time (RoPE).
-    The output is read at the latent tokens.
+    vectors, of the level and of log2 of the step. It and the action are also added to every token of the frame: by attention alone a
+    small network takes thousands of steps to find one token among many. A learned vector per token of the frame is added at the
+    input, so that space layers need no other position; time layers turn queries and keys by the frame's time (RoPE). The output
+    is read at the latent tokens.
 
     It starts at zero: latents are standardised, so that 0 is the best constant prediction, and both half-steps of a bootstrap
     target agree from the first step on. Positions and labels start as loud as standardised latents, or noise would drown them.
@@ -32,7 +33,7 @@ class BlockCausalTransformer(nn.Module):
         k_max: power of two; levels are 0..k_max, steps 1, 2, 4, ..., k_max.
 
     Source: Dreamer 4, arXiv 2509.24527, section 3.2 and its ablation of space and time layers; patches of a frozen encoder take
-    the place of its tokenizer's latents.
+    the place of its tokenizer's latents. There label and action are tokens alone.
     """
 
     def __init__(self, config: BackboneConfig, channels: int, num_patches: int, k_max: int) -> None:
@@ -112,7 +113,7 @@ class BlockCausalTransformer(nn.Module):
         shortcut = torch.cat([self.level_table(levels), self.step_table(exponents)], dim=-1)
         registers = actions.new_zeros(*actions.shape[:2], self.config.registers, self.config.width)
         parts = [registers, self.from_latents(latents), shortcut[:, :, None], actions[:, :, None]]
-        return torch.cat(parts, dim=2) + self.positions
+        return torch.cat(parts, dim=2) + self.positions + (shortcut + actions)[:, :, None]
 
     def _read(self, x: Float[Tensor, "B T N W"]) -> Float[Tensor, "B T P C"]:
         return self.to_latents(self.norm(x[:, :, self.config.registers : self.config.registers + self.num_patches]))
