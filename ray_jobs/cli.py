@@ -17,6 +17,7 @@ from ray_jobs.cli_data import add_data_commands
 from ray_jobs.cli_diagnose import add_diagnose_command
 from ray_jobs.cli_encoder import add_encoder_commands
 from ray_jobs.cli_exchange import add_commands
+from ray_jobs.cli_finetune import add_finetune_command
 from ray_jobs.cli_plan import add_planning_commands
 from ray_jobs.cli_serve import add_serve_command
 from ray_jobs.cli_worlds import add_world_commands
@@ -35,6 +36,7 @@ app.add_typer(data_app, name="data")
 add_commands(app)
 add_encoder_commands(app)
 add_planning_commands(app)
+add_finetune_command(app)
 add_serve_command(app)
 add_world_commands(app, data_app)
 add_data_commands(data_app)

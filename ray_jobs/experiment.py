@@ -22,8 +22,10 @@ from experiments.records import ExperimentRecord
 from experiments.report import write_report
 from experiments.spec import Spec, load_spec
 from experiments.tracking import Tracker
+from ray_jobs.forgetting_table import render_forgetting
 from ray_jobs.runtime.cluster import check_shared, cluster, is_local, local_node
 from ray_jobs.runtime.debug import debug_pass
+from ray_jobs.runtime.forgetting import measure_forgetting
 from ray_jobs.runtime.placement import Placement, place
 from ray_jobs.runtime.planning import Control, PlanTask, outcome_from, solve_all
 from ray_jobs.runtime.problems import ensure_problems, problems_file
@@ -33,6 +35,7 @@ from ray_jobs.runtime.runs import Run, open_runs
 from ray_jobs.runtime.tokens import encode_missing
 from ray_jobs.runtime.training import clean, train_all
 from wm.config.errors import UserError
+from wm.evaluation.forgetting import Forgetting
 from wm.evaluation.outcomes import PlanOutcome, planning_metrics
 from wm.evaluation.problems import load_problems
 from wm.training.checkpoint import find_checkpoint, list_checkpoints
@@ -43,11 +46,16 @@ Logs = dict[tuple[str, int], list[dict[str, Any]]]
 
 @dataclass(frozen=True)
 class Finished:
-    """What an experiment ended with."""
+    """What an experiment ended with.
+
+    Args:
+        forgetting: of the runs that started from another, by title.
+    """
 
     record: ExperimentRecord
     report: Path
     failures: list[str]
+    forgetting: dict[str, Forgetting]
 
 
 def run_experiment(
@@ -103,6 +111,9 @@ def run_experiment(
     if show:
         for renderable in render_text(compare(finished.record)):
             narrator.console.print(renderable)
+        for title, found in finished.forgetting.items():
+            for renderable in render_forgetting(title, found):
+                narrator.console.print(renderable)
         narrator.console.print(f"Report: {finished.report}", soft_wrap=True, highlight=False)
     return finished
 
@@ -119,6 +130,7 @@ def _run(
     if not complete:
         recorder.finish("FAILED")
         raise UserError(f"no run was completed; the first failure: {runs[0].title}: {runs[0].failure}")
+    forgetting = _forgetting([run for run in complete if run.config.train.start is not None], recorder, narrator)
     outcomes: Outcomes = {}
     logs: Logs = {}
     if any(run.config.evaluate.grid.goal_horizons for run in complete):
@@ -138,7 +150,18 @@ def _run(
         record = read_record(recorder.tracker, recorder.parent.run_id)
         write_report(record, html)
         recorder.parent.artifact(html)
-    return Finished(record, html, [f"{run.title}: {run.failure}" for run in runs if run.failure is not None])
+    failures = [f"{run.title}: {run.failure}" for run in runs if run.failure is not None]
+    return Finished(record, html, failures, forgetting)
+
+
+def _forgetting(runs: Sequence[Run], recorder: Recorder, narrator: Narrator) -> dict[str, Forgetting]:
+    found: dict[str, Forgetting] = {}
+    if runs:
+        with narrator.step("Judge old and new held-out episodes, before and after", "episodes encoded") as stage:
+            for run in runs:
+                found[run.title] = measure_forgetting(run, stage.update)
+                recorder.forgetting(run, found[run.title])
+    return found
 
 
 def _debug(runs: Sequence[Run], stage: Stage, narrator: Narrator) -> None:

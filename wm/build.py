@@ -72,6 +72,7 @@ from wm.models.world_model import WorldModel
 from wm.shortcut.shortcut import ShortcutModel
 from wm.shortcut.teacher import TeacherForcedModel
 from wm.training.checkpoint import find_checkpoint, load_checkpoint
+from wm.training.start import open_start
 
 if TYPE_CHECKING:  # the extra `worlds` is not needed to train
     from gymnasium.vector import AsyncVectorEnv
@@ -247,7 +248,10 @@ def build_dataset(config: ExperimentConfig, root: Path, encoder_fingerprint: str
     stored = encoder_fingerprint if config.data.tokens == "store" else None
     stride = config.data.clip.frameskip if config.encoder.looks_back else None
     mirror = None if config.storage.tokens is None else TokenMirror(config.storage.tokens)
-    dataset = Dataset(config.data, root, stored, stride, mirror)
+    start = config.train.start
+    # Read when it is first asked for: a trained checkpoint has its own, and what it started from may be gone.
+    kept = None if start is None else lambda: open_start(root, start).statistics
+    dataset = Dataset(config.data, root, stored, stride, mirror, kept)
     if isinstance(config.encoder, PrecomputedEncoderConfig):
         down, across = config.encoder.grid
         for name, source in dataset.features.items():

@@ -33,6 +33,7 @@ from wm.data.token_files import TokenFiles
 from wm.evaluation.validation import Validator
 from wm.training.checkpoint import list_checkpoints, read_manifest
 from wm.training.loop import Training
+from wm.training.start import Start, open_start
 from wm.types import Batch, ClipRef
 
 LOCK_WAIT_S = 60.0
@@ -237,16 +238,34 @@ class RunInputs:
                     found.append(MissingTokens(name, size, store, missing))
         return found
 
+    @cached_property
+    def start(self) -> Start | None:
+        """The run that this one starts from. Raises UserError where it is not there or finished, or was another model."""
+        if self.config.train.start is None:
+            return None
+        start = open_start(self.root, self.config.train.start)
+        start.check(self.config, self.encoder.fingerprint)
+        return start
+
+    def check_start(self) -> None:
+        """Raises UserError where this run cannot start from the one that its config names."""
+        if self.start is not None:
+            _ = self.dataset.statistics  # compares the vectors of the new episodes with those that the model knows
+
     def validator(self) -> Validator:
         """On the same clips for every variant of one data set. Raises UserError when episodes are too short."""
+        held_out, probe = self.validation_clips()
+        return Validator(self.config.evaluate, self.batch(held_out), self.batch(probe))
+
+    def validation_clips(self) -> tuple[list[ClipRef], list[ClipRef]]:
+        """(held-out clips, those of training episodes that probes are fitted on). Raises as `validator`."""
         config, evaluate = self.config, self.config.evaluate
         history = config.model.history_len
         held_out = self.dataset.held_out_kinds(history + config.longest_horizon)
         probe = self.dataset.probe_clips(history + 1)
-        return Validator(
-            evaluate,
-            self.batch([ref for clips in held_out for ref in clips.spread(evaluate.clips, evaluate.seed)]),
-            self.batch(probe.spread(evaluate.probe_clips, evaluate.seed)),
+        return (
+            [ref for clips in held_out for ref in clips.spread(evaluate.clips, evaluate.seed)],
+            probe.spread(evaluate.probe_clips, evaluate.seed),
         )
 
     def batch(self, refs: list[ClipRef]) -> Batch:
@@ -274,9 +293,13 @@ class RunInputs:
         """The training loop of this run."""
         torch.set_num_threads(self.config.train.num_threads)
         facts = {**model_facts(self.config, self.dataset, self.encoder), "train_hash": self.hash, "commit": commit}
+        if self.start is not None:
+            facts["started_from"] = self.start.facts
         validator = self.validator() if is_main else None
         model = build_model(self.config, facts)
-        if model.needs_token_statistics:
+        if self.start is not None:  # token statistics are weights, too: the latents keep their units
+            model.load_state_dict(self.start.weights())
+        elif model.needs_token_statistics:
             model.use_token_statistics(*self.token_statistics())
         return Training(
             config=self.config.train,

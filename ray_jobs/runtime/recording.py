@@ -18,6 +18,7 @@ from experiments.tracking import RunLog, Tracker, flatten
 from ray_jobs.runtime.problems import problems_file
 from ray_jobs.runtime.runs import Run
 from wm.build import build_world, load
+from wm.evaluation.forgetting import Forgetting
 from wm.evaluation.outcomes import PlanOutcome, outcome_frames
 from wm.evaluation.problems import load_problems
 from wm.evaluation.retrieval import FrameBank, imagined_strip
@@ -106,6 +107,11 @@ class Recorder:
                 log.artifact(file, file.parent.name)
         log.tag(failure="")
         log.finish()
+
+    def forgetting(self, run: Run, found: Forgetting) -> None:
+        """What a run that started from another forgot."""
+        self.child(run).text("forgetting.json", json.dumps(found.to_json(), indent=1))
+        self.rows(run, [{"step": run.inputs.total_steps, "metrics": found.forgotten}])
 
     def controls(self, successes: Mapping[str, Mapping[str, list[int]]]) -> None:
         """The random-action control of each case."""

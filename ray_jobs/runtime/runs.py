@@ -120,6 +120,7 @@ class Opener:
         if key not in self._encoders:
             self._encoders[key] = build_encoder(config.encoder)
         inputs = RunInputs(config, self.root, self._encoders[key])
+        inputs.check_start()
         inputs.dataset.held_out_kinds(config.model.history_len + config.longest_horizon)
         return Run(plan._replace(config=config), inputs)
 

@@ -22,6 +22,8 @@ def train_hash(config: ExperimentConfig, data_fingerprint: str, encoder_fingerpr
     facts = config.model_dump(mode="json", include={"model", "train", "seed"})
     for key in _BOOKKEEPING:
         facts["train"].pop(key)
+    if config.train.start is None:  # runs that start anew keep the names that they had before there were others
+        facts["train"].pop("start")
     facts["evaluate"] = config.evaluate.model_dump(mode="json", exclude={"grid", "perceptual"})
     facts["data"] = {
         "fingerprint": data_fingerprint,

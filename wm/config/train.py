@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from wm.config.base import Config, Fraction, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from wm.config.decoder import NoPerceptual, PerceptualConfig
@@ -111,8 +112,11 @@ class TrainConfig(LoopConfig):
         resolution: progressive resolution: sizes of the pictures that training begins with, one after another; from the last
             `until` on, and whenever the model is judged or plans, the encoder's own size. Tokens of each size are stored apart,
             and the predictor's positions, which belong to the own size, are resized to the grid at hand.
+        start: hash of a finished run under storage.root/runs, whose weights (the averaged ones, where it keeps some) training begins
+            with, at step 0 with a fresh optimiser. Units, model and encoder stay that run's. None draws weights anew.
     """
 
+    start: str | None = None
     rollout_horizon: PositiveInt = 1
     resolution: tuple[ResolutionStage, ...] = ()
     optimizer: OptimizerConfig = OptimizerConfig()
@@ -120,6 +124,15 @@ class TrainConfig(LoopConfig):
     def size_at(self, progress: float) -> int | None:
         """Side of the pictures at `progress` in [0, 1] of training; None is the encoder's own."""
         return next((stage.size for stage in self.resolution if progress < stage.until), None)
+
+    @field_validator("start")
+    @classmethod
+    def _is_a_hash(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch("[0-9a-f]{12}", value):
+            raise ValueError(
+                f"expected a run's 12 hex digits, the name of its folder under storage.root/runs, got '{value}'"
+            )
+        return value
 
     @model_validator(mode="after")
     def _stages_in_order(self) -> Self:

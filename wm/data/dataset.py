@@ -24,6 +24,7 @@ from wm.contracts import Source, TokenStore
 from wm.data.clip_index import ClipIndex, split_episodes, split_last
 from wm.data.clip_reader import ClipReader
 from wm.data.faults import FaultyEpisode, check_share, find_faults
+from wm.data.kept import check_vectors, unit_notes
 from wm.data.labels import LabelGroups, label_groups
 from wm.data.normalization import DataStatistics, data_statistics
 from wm.data.public_sets import bringing
@@ -112,6 +113,7 @@ class Dataset:
         encoder_fingerprint: whose tokens are read; None reads pixels. A source that holds tokens itself needs no store.
         token_stride: env steps between the frames that such an encoder sees together; None when it looks at each alone.
         mirror: where tokens are kept, too.
+        kept: gives the statistics of the run that this one starts from, instead of those of these episodes.
     """
 
     def __init__(
@@ -121,8 +123,10 @@ class Dataset:
         encoder_fingerprint: str | None,
         token_stride: int | None = None,
         mirror: TokenMirror | None = None,
+        kept: Callable[[], DataStatistics] | None = None,
     ) -> None:
         self.config = config
+        self._kept = kept
         need_public(config, folder)
         self._data = folder / "data"
         sources = {
@@ -158,7 +162,14 @@ class Dataset:
 
     @cached_property
     def statistics(self) -> DataStatistics:
-        """Of the training episodes."""
+        """Of the training episodes, or the kept ones. Raises UserError for a source with another vector than theirs."""
+        if self._kept is None:
+            return self._own_statistics()
+        kept = self._kept()
+        check_vectors(kept, self.sources, self.labels)
+        return kept
+
+    def _own_statistics(self) -> DataStatistics:
         return data_statistics(self.sources, self._train, self.labels)
 
     @cached_property
@@ -198,7 +209,8 @@ class Dataset:
     @property
     def notes(self) -> list[str]:
         """What a person should know before training on it: a line each."""
-        return [*self.labels.notes, *self.faulty_notes]
+        units = [] if self._kept is None else unit_notes(self.statistics, self._own_statistics())
+        return [*self.labels.notes, *units, *self.faulty_notes]
 
     @property
     def faulty_notes(self) -> list[str]:

@@ -40,6 +40,7 @@ def problems(changes: dict[str, Any]) -> str:
         {"train.optimizer.head_lr": 1e-3},
         {"train.ema_decay": 0.9},
         {"train.num_threads": 2},
+        {"train.start": "0123456789ab"},
         {"seed": 1},
         {"data.clip.frameskip": 1},
         {"data.tokens": "online"},
@@ -132,3 +133,7 @@ def test_hashes_are_short_and_stable_between_processes():
     assert len(trained({})) == len(planned({})) == 12
     assert int(trained({}), 16) >= 0
     assert train_hash(ExperimentConfig(), "data", "encoder") == train_hash(ExperimentConfig(), "data", "encoder")
+
+
+def test_a_run_that_starts_anew_has_the_name_that_it_had_before_others_could_start_from_it():
+    assert train_hash(ExperimentConfig(), "data", "encoder") == "25b084239a0d"
