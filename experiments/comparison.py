@@ -140,8 +140,8 @@ def _values(runs: list[RunRecord], metric: str) -> dict[int, list[float]]:
     """Results by seed: per problem where they are recorded, else the one final number; runs without it are left out."""
     values: dict[int, list[float]] = {}
     for run in runs:
-        if run.successes.get(metric):
-            values[run.seed] = [float(x) for x in run.successes[metric]]
+        if found := run.by_problem(metric):
+            values[run.seed] = found
         elif isfinite(run.metrics.get(metric, float("nan"))):
             values[run.seed] = [run.metrics[metric]]
     return values
@@ -230,7 +230,7 @@ def _caption(rows: list[Row], differences: list[Difference], metric: str) -> str
     if methods := _methods([estimate.interval for estimate in estimates]):
         parts.append(f"Brackets: 95 % interval, {wider}; here {methods}.")
     if any(row.is_control for row in rows):
-        parts.append(f"“{CONTROL}” is a control on the same problems, with a Wilson interval.")
+        parts.append(f"“{CONTROL}” is a control on the same problems, with an interval over them.")
     if methods := _methods([difference.interval for difference in differences]):
         number = len([difference for difference in differences if difference.p_value is not None])
         parts.append(f"Differences are paired by seed and problem, with the same choice of interval; here {methods}.")
@@ -266,16 +266,12 @@ def _notes(record: ExperimentRecord, rows: list[Row], failures: list[RunRecord],
             names = ", ".join(label(name).lower() for name in idle)
             notes.append(f"{where} predicts no better than copying the last frame in at least one run ({names} ≥ 1).")
         control = next((other for other in rows if other.is_control and other.case == row.case), None)
-        success, chance = row.estimates.get(record.metric), control and control.estimates.get(record.metric)
-        if success and success.interval and chance and success.interval.low <= chance.value:
-            below = success.interval.high < chance.value
-            said = "does worse than" if below else "cannot be told from"
-            notes.append(
-                f"{where} {said} {CONTROL}: its interval {'is below' if below else 'includes'} the control's rate."
-            )
+        found, chance = row.estimates.get(record.metric), control and control.estimates.get(record.metric)
+        if found and found.interval and chance:
+            notes += _beside_chance(where, found.interval, chance.value, record.mode)
     for case in record.cases:
         runs = [run for run in record.runs if run.case == case and run.is_complete]
-        sizes = {len(run.successes[record.metric]) for run in runs if run.successes.get(record.metric)}
+        sizes = {size for run in runs if (size := len(run.by_problem(record.metric)))}
         if len(sizes) > 1:
             notes.append(
                 f"Runs of {case} tried {min(sizes)} to {max(sizes)} problems; only the first {min(sizes)} count."
@@ -286,3 +282,15 @@ def _notes(record: ExperimentRecord, rows: list[Row], failures: list[RunRecord],
     if seeds and (min(seeds) < CLAIM_SEEDS or few_problems):
         notes.append(f"A claim needs at least {CLAIM_PROBLEMS} held-out problems x {CLAIM_SEEDS} training seeds.")
     return notes
+
+
+def _beside_chance(where: str, interval: Interval, chance: float, mode: str) -> list[str]:
+    """A variant that random actions do as well as, or better."""
+    above, below = interval.low > chance, interval.high < chance
+    if above if mode == "max" else below:
+        return []
+    if above or below:
+        return [
+            f"{where} does worse than {CONTROL}: its interval is {'above' if above else 'below'} the control's value."
+        ]
+    return [f"{where} cannot be told from {CONTROL}: its interval includes the control's value."]

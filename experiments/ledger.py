@@ -63,6 +63,11 @@ def _run_record(client: Any, run: Any) -> RunRecord:
         f"plan/success_rate_gh{horizon}": [int(outcome["success"]) for outcome in outcomes]
         for horizon, outcomes in plan_log.items()
     }
+    distances = {
+        f"plan/state_distance_gh{horizon}": [float(outcome["state_distance"]) for outcome in outcomes]
+        for horizon, outcomes in plan_log.items()
+        if all(outcome["failure"] is None for outcome in outcomes)
+    }
     return RunRecord(
         run_id=run_id,
         variant=tags["variant"],
@@ -74,6 +79,7 @@ def _run_record(client: Any, run: Any) -> RunRecord:
         metrics=dict(run.data.metrics),
         history=history,
         successes=successes,
+        distances=distances,
         config=_json(folder / CONFIG),
         pictures={name: str(folder / file) for name, file in PICTURES.items() if (folder / file).is_file()},
     )

@@ -32,6 +32,8 @@ def label(metric: str) -> str:
     if found := re.fullmatch(rf"{SUCCESS_PREFIX}(?:_gh(\d+))?(.*)", metric):
         goal, rest = found.groups()
         return "Success" + (f", goal {goal}" if goal else "") + rest.replace("_", " ").replace("/", ", ")
+    if found := re.fullmatch(r"plan/state_distance_gh(\d+)", metric):
+        return f"Distance, goal {found.group(1)}"
     if found := re.fullmatch(r"val/copy_ratio_h(\d+)", metric):
         return f"Copy ratio h{found.group(1)}"
     return metric

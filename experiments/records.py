@@ -26,6 +26,7 @@ class RunRecord:
         metrics: final values by name ("val/copy_ratio_h5").
         history: (step, value) by name.
         successes: 0/1 per problem by name ("plan/success_rate_gh5"); all runs of a case share problems and order.
+        distances: of the same problems, by name ("plan/state_distance_gh5"), where all could be completed.
         config: the resolved config, nested.
         pictures: file by kind ({"rollout_strip": ...png, "plan_video": ...mp4}).
     """
@@ -42,10 +43,15 @@ class RunRecord:
     config: dict[str, Any] = field(default_factory=dict)
     pictures: dict[str, str] = field(default_factory=dict)
     warning: str | None = None
+    distances: dict[str, list[float]] = field(default_factory=dict)
 
     @property
     def is_complete(self) -> bool:
         return self.status == COMPLETE
+
+    def by_problem(self, metric: str) -> list[float]:
+        """One value a problem, in one order for all runs of a case; empty where the metric is one number."""
+        return [float(value) for value in self.successes.get(metric) or self.distances.get(metric) or ()]
 
     def to_json(self) -> str:
         return json.dumps(_encode(vars(self)), allow_nan=False)
@@ -76,7 +82,7 @@ class ExperimentRecord:
         metric: the metric that decides ("plan/success_rate_gh5").
         mode: "max" or "min".
         runs: all of them, failed ones too.
-        controls: successes of the random-action control, case -> metric name -> 0/1 per problem.
+        controls: successes and distances of the random-action control, case -> metric name -> value per problem.
         facts: what held for all runs (git commit, data fingerprint, machine, versions, timings).
     """
 
@@ -87,7 +93,7 @@ class ExperimentRecord:
     metric: str
     mode: str
     runs: list[RunRecord]
-    controls: dict[str, dict[str, list[int]]] = field(default_factory=dict)
+    controls: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     facts: dict[str, str] = field(default_factory=dict)
 
     @property

@@ -144,7 +144,7 @@ def _run(
                 recorder.rows(run, [{"step": run.inputs.total_steps, "metrics": metrics}])
             recorder.outcomes(run, by_horizon, {h: logs[run.title, h] for h in by_horizon})
             stage.update(number + 1, len(complete))
-        recorder.controls(_control_successes(complete, outcomes))
+        recorder.controls(_control_values(complete, outcomes))
         recorder.finish("FINISHED" if len(complete) == len(runs) else "FAILED", seconds=narrator.seconds)
     with narrator.step("Compare"):
         record = read_record(recorder.tracker, recorder.parent.run_id)
@@ -219,14 +219,17 @@ def _control_name(run: Run) -> str:
     return f"{run.plan.case} random actions"
 
 
-def _control_successes(runs: Sequence[Run], outcomes: Outcomes) -> dict[str, dict[str, list[int]]]:
-    return {
-        run.plan.case: {
-            f"plan/success_rate_gh{horizon}": [int(o.success) for o in outcomes[_control_name(run), horizon]]
-            for horizon in run.config.evaluate.grid.goal_horizons
-        }
-        for run in _one_of_each_case(runs)
-    }
+def _control_values(runs: Sequence[Run], outcomes: Outcomes) -> dict[str, dict[str, list[float]]]:
+    """Of each case, success and distance of every problem under random actions; distances where all could be completed."""
+    values: dict[str, dict[str, list[float]]] = {}
+    for run in _one_of_each_case(runs):
+        of_case = values.setdefault(run.plan.case, {})
+        for horizon in run.config.evaluate.grid.goal_horizons:
+            found = outcomes[_control_name(run), horizon]
+            of_case[f"plan/success_rate_gh{horizon}"] = [float(o.success) for o in found]
+            if all(o.failure is None for o in found):
+                of_case[f"plan/state_distance_gh{horizon}"] = [o.state_distance for o in found]
+    return values
 
 
 def main(arguments: Sequence[str]) -> int:

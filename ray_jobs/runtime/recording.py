@@ -113,9 +113,9 @@ class Recorder:
         self.child(run).text("forgetting.json", json.dumps(found.to_json(), indent=1))
         self.rows(run, [{"step": run.inputs.total_steps, "metrics": found.forgotten}])
 
-    def controls(self, successes: Mapping[str, Mapping[str, list[int]]]) -> None:
+    def controls(self, values: Mapping[str, Mapping[str, list[float]]]) -> None:
         """The random-action control of each case."""
-        self.parent.tag(**{"wm.controls": json.dumps(successes)})
+        self.parent.tag(**{"wm.controls": json.dumps(values)})
 
     def finish(self, status: str, report: Path | None = None, seconds: Mapping[str, float] | None = None) -> None:
         """End the parent, and every child that is still running."""

@@ -91,8 +91,8 @@ def test_the_control_has_its_own_row():
 @pytest.mark.parametrize(
     ("solved", "chance", "words"),
     [
-        (1, 1, "cannot be told from random actions: its interval includes the control's rate"),
-        (1, 9, "does worse than random actions: its interval is below the control's rate"),
+        (1, 1, "cannot be told from random actions: its interval includes the control's value"),
+        (1, 9, "does worse than random actions: its interval is below the control's value"),
         (9, 1, None),
     ],
 )
@@ -102,6 +102,27 @@ def test_what_random_actions_would_do_as_well_is_said(solved: int, chance: int, 
     controls = {"wall": {METRIC: [1] * chance + [0] * (10 - chance)}}
     notes = compare(replace(record, runs=[run], compare=[], controls=controls)).notes
     assert [note for note in notes if CONTROL in note] == ([f"align (wall) {words}."] if words else [])
+
+
+def test_distances_are_paired_by_problem_and_lower_is_better():
+    """Ten problems, all nearer by .4 under align_recon; the control's mean lies above both."""
+    metric, record = "plan/state_distance_gh5", make_record()
+    far = {"baseline": 1.0, "align": 0.9, "align_recon": 0.5}
+    runs = [
+        replace(run, distances={metric: [far[run.variant] + 0.01 * i + 0.02 * run.seed for i in range(10)]})
+        for run in record.runs
+    ]
+    chance = {"wall": {metric: [1.2 + 0.01 * i for i in range(10)]}}
+    table = compare(replace(record, runs=runs, metric=metric, mode="min", controls=chance))
+    assert row_of(table, "align_recon").estimates[metric].num_problems == 10
+    difference = next(d for d in table.differences if d.name == "align_recon - align")
+    assert difference.value == pytest.approx(-0.4)
+    assert difference.num_problems == 10
+    assert difference.leader("min") == "align_recon"
+    assert not [note for note in table.notes if CONTROL in note]
+    near = {"wall": {metric: [0.2 + 0.01 * i for i in range(10)]}}
+    notes = compare(replace(record, runs=runs, metric=metric, mode="min", controls=near)).notes
+    assert any(note.startswith("align (wall) does worse than random actions: its interval is above") for note in notes)
 
 
 def test_failed_runs_are_listed_and_count_nowhere():
