@@ -20,6 +20,21 @@ Step = Callable[..., Any]
 _WARM_UPS = 3  # before a capture, so that libraries have chosen their kernels
 
 
+def step_inputs(facts: StepFacts, device: torch.device) -> tuple[Tensor, ...]:
+    """Zeros of the shapes that a step takes, in its order: frame, actions, known, noise, keys, values, clock."""
+    dtype, ring_dtype = getattr(torch, facts.dtype), getattr(torch, facts.ring_dtype)
+    shapes: tuple[tuple[tuple[int, ...], torch.dtype], ...] = (
+        (facts.frame_shape, dtype),
+        ((facts.batch, 2, facts.action_dim), dtype),
+        ((facts.batch, 2), torch.bool),
+        ((1, 2, facts.num_patches, facts.token_dim), dtype),
+        (facts.ring_shape, ring_dtype),
+        (facts.ring_shape, ring_dtype),
+        ((), torch.int64),
+    )
+    return tuple(torch.zeros(shape, dtype=dtype, device=device) for shape, dtype in shapes)
+
+
 class StepDriver:
     """B rows that see frames and imagine others, one step at a time.
 
@@ -38,17 +53,8 @@ class StepDriver:
             raise ValueError(f"a CUDA graph needs a CUDA device, not {device}")
         self.facts = facts
         self._step = step
-        dtype, ring_dtype = getattr(torch, facts.dtype), getattr(torch, facts.ring_dtype)
-
-        def zeros(*shape: int, dtype: torch.dtype = dtype) -> Tensor:
-            return torch.zeros(shape, dtype=dtype, device=device)
-
-        self._frame = zeros(*facts.frame_shape)
-        self._actions = zeros(facts.batch, 2, facts.action_dim)
-        self._known = zeros(facts.batch, 2, dtype=torch.bool)
-        self._noise = zeros(1, 2, facts.num_patches, facts.token_dim)
-        self._keys, self._values = (zeros(*facts.ring_shape, dtype=ring_dtype) for _ in range(2))
-        self._clock = zeros(dtype=torch.int64)
+        self._buffers = step_inputs(facts, device)
+        self._frame, self._actions, self._known, self._noise, self._keys, self._values, self._clock = self._buffers
         self._position: int | None = None  # of the newest frame
         self._replay = self._captured() if cuda_graph else self._tick
 
@@ -103,6 +109,7 @@ class StepDriver:
         """All that a step changes."""
         return self._frame, self._actions, self._known, self._keys, self._values, self._clock
 
+    @torch.no_grad()
     def _advance(self, action: Float[Tensor, "B A"] | None) -> Float[Tensor, "B P C"]:
         """The frame that an action leads to, which is the newest one from then on."""
         assert self._position is not None
@@ -120,8 +127,7 @@ class StepDriver:
 
     def _tick(self) -> None:
         """One step, written back into the buffers that it was read from."""
-        buffers = self._frame, self._actions, self._known, self._noise, self._keys, self._values, self._clock
-        following, keys, values = self._step(*buffers)
+        following, keys, values = self._step(*self._buffers)
         slot = (self._clock % self._keys.shape[-2])[None]
         self._keys.index_copy_(-2, slot, keys)
         self._values.index_copy_(-2, slot, values)
@@ -130,6 +136,7 @@ class StepDriver:
         for led in (self._actions, self._known):
             led[:, 0] = led[:, 1]
 
+    @torch.no_grad()
     def _captured(self) -> Callable[[], None]:
         """One step as a graph over these buffers.
 
