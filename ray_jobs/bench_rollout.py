@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Literal, NamedTuple
 
 import torch
@@ -15,7 +19,11 @@ from wm.config.errors import UserError, nearest
 from wm.config.forcing import ForcingConfig
 from wm.config.shortcut import ShortcutConfig
 from wm.shortcut.cost import frame_floor_s, pass_cost
+from wm.shortcut.driver import StepDriver
+from wm.shortcut.export import check_compiler, program_of, write_compiled
+from wm.shortcut.exported import ExportedRollout
 from wm.shortcut.shortcut import ShortcutModel
+from wm.shortcut.static_step import StaticStep
 from wm.training_run import pick_device
 
 
@@ -34,6 +42,7 @@ SHAPES = {
     ),
 }
 _ACTION_DIM = 7
+_MOST_RINGS = 16  # rows of a static step have a past each, where the samples of a rollout share one
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -54,13 +63,15 @@ def show(
     device: Literal["auto", "cpu", "cuda"],
     precision: Literal["fp32", "bf16"],
     seconds: float,
+    compiled: bool,
     console: Console,
 ) -> None:
-    """Measure rollouts with random weights and print a line for each number of samples.
+    """Measure rollouts with random weights and print a line for each number of samples and way to compute them.
 
     Args:
         shape: None is published on a GPU, small elsewhere.
         samples: numbers of plans at once, as in 1,300.
+        compiled: also the static step as AOTInductor compiles it.
 
     Raises UserError for what cannot be.
     """
@@ -74,6 +85,8 @@ def show(
             raise UserError(f"{name}: {value} is too few; expected at least {least}")
     if not (seconds > 0 and math.isfinite(seconds)):
         raise UserError(f"--seconds: {seconds:g} is not above 0")
+    if compiled:
+        check_compiler()
     model = _model(SHAPES[shape], context + horizon, steps).to(place)
     weights = sum(parameter.numel() for parameter in model.backbone.parameters())
     peak = measured_peak(place, _DTYPES[precision], seconds)
@@ -82,9 +95,8 @@ def show(
     console.print(
         f"{what}, {precision} on {_name(place)}, which reaches {reaches}", soft_wrap=True, highlight=False, markup=False
     )
-    console.print(f"{'samples':>8}{'frames/s':>14}{'floor':>14}{'share':>8}", highlight=False)
+    console.print(f"{'samples':>8}{'way':>10}{'frames/s':>14}{'floor':>14}{'share':>8}", highlight=False)
     for count in counts:
-        frame_s = measured_frame_s(model, count, context, horizon, _DTYPES[precision], seconds)
         cost = pass_cost(
             model.config.backbone,
             SHAPES[shape].channels,
@@ -96,26 +108,54 @@ def show(
             number_bytes=_DTYPES[precision].itemsize,
         )
         floor_s = frame_floor_s(cost, steps, peak.flops, peak.bandwidth)
-        console.print(
-            f"{count:>8}{count / frame_s:>14,.1f}{count / floor_s:>14,.1f}{floor_s / frame_s:>8.0%}", highlight=False
-        )
+        for way, rollout in _ways(model, count, context, horizon, _DTYPES[precision], compiled):
+            frame_s = measured_frame_s(rollout, horizon, place, seconds)
+            reached = "lost in noise" if frame_s is None else f"{count / frame_s:,.1f}"
+            share = "" if frame_s is None else f"{floor_s / frame_s:.0%}"
+            console.print(f"{count:>8}{way:>10}{reached:>14}{count / floor_s:>14,.1f}{share:>8}", highlight=False)
 
 
 def measured_frame_s(
-    model: ShortcutModel, samples: int, context: int, horizon: int, dtype: torch.dtype, seconds: float
-) -> float:
-    """Seconds for one more imagined frame of every sample: rollouts of `horizon` frames less rollouts of one, a frame of the rest."""
+    rollout: Callable[[int], object], horizon: int, place: torch.device, seconds: float
+) -> float | None:
+    """Seconds for one more imagined frame of every sample: rollouts of `horizon` frames less rollouts of one, a frame of the rest.
+
+    None where the shorter ones did not take less: a busy machine, or too few seconds.
+    """
+    long_s, short_s = (_fastest(lambda length=length: rollout(length), place, seconds) for length in (horizon, 1))
+    return (long_s - short_s) / (horizon - 1) if long_s > short_s else None
+
+
+def _ways(
+    model: ShortcutModel, samples: int, context: int, horizon: int, dtype: torch.dtype, compiled: bool
+) -> Iterator[tuple[str, Callable[[int], object]]]:
+    """(its name, imagine so many frames) of each way to compute them."""
     place = model.token_mean.device
-    shape = (1, context, model.tokens_per_frame, model.token_dim)
-    frames = torch.randn(shape, device=place)
+    frames = torch.randn(1, context, model.tokens_per_frame, model.token_dim, device=place)
     actions = torch.randn(samples, context - 1 + horizon, model.action_dim, device=place)
 
-    def rollout(length: int) -> None:
+    def eager(length: int) -> None:
         with torch.autocast(place.type, dtype, enabled=dtype != torch.float32):
             model.rollout(frames, actions[:, : context - 1 + length])
 
-    long_s, short_s = (_fastest(lambda length=length: rollout(length), place, seconds) for length in (horizon, 1))
-    return max(long_s - short_s, 1e-9) / (horizon - 1)
+    yield "eager", eager
+    if samples > _MOST_RINGS:
+        return
+
+    def stepped(driver: StepDriver) -> Callable[[int], object]:
+        # The mask costs the same whatever it hides: one frame of context is as slow as all.
+        driver.observe(frames[:, 0].expand(samples, -1, -1))
+        return lambda length: driver.imagine(actions[:, :length])
+
+    step = StaticStep(deepcopy(model).weights_in(dtype), samples)
+    yield "static", stepped(StepDriver(step, step.facts, place))
+    if place.type == "cuda":
+        yield "graph", stepped(StepDriver(step, step.facts, place, cuda_graph=True))
+    if compiled:
+        with TemporaryDirectory() as folder:
+            file = Path(folder) / "step.pt2"
+            write_compiled(program_of(step), {"step": asdict(step.facts), "device": place.type}, file)
+            yield "compiled", stepped(ExportedRollout(file, str(place)))
 
 
 def measured_peak(place: torch.device, dtype: torch.dtype, seconds: float) -> Peak:

@@ -1,9 +1,9 @@
-"""`wm import-checkpoint`, `wm export-checkpoint`, `wm import-runs`: the doors to other programs."""
+"""`wm import-checkpoint`, `wm export-checkpoint`, `wm export-rollout`, `wm import-runs`: the doors to other programs."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -12,9 +12,10 @@ console = Console()
 
 
 def add_commands(app: typer.Typer) -> None:
-    """Put the three commands on `app`."""
+    """Put the four commands on `app`."""
     app.command("import-checkpoint")(import_checkpoint)
     app.command("export-checkpoint")(export_checkpoint)
+    app.command("export-rollout")(export_rollout)
     app.command("import-runs")(import_runs)
 
 
@@ -40,6 +41,24 @@ def export_checkpoint(
     from ray_jobs.exchange import export_checkpoint as write
 
     write(source, target, console)
+
+
+def export_rollout(
+    source: Annotated[Path, typer.Argument(help="A run folder or a checkpoint folder of a shortcut model.")],
+    out: Annotated[Path, typer.Option(help="FILE.pt2; replaced if it is there.")],
+    precision: Annotated[Literal["fp32", "bf16"], typer.Option(help="Of weights, keys and values.")] = "fp32",
+    batch: Annotated[int, typer.Option(help="Rollouts that advance together.")] = 1,
+    steps: Annotated[int | None, typer.Option(help="K, denoising steps of a frame; default: the model's own.")] = None,
+    compiled: Annotated[
+        bool,
+        typer.Option("--compile", help="Machine code by AOTInductor, for this kind of device; needs a C++ compiler."),
+    ] = False,
+    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where it will run.")] = "auto",
+) -> None:
+    """Write a shortcut model's rollout step as a torch.export program, for a robot's process (docs/shortcut.md)."""
+    from ray_jobs.exchange import export_rollout as write
+
+    write(source, out, console, precision=precision, batch=batch, steps=steps, compiled=compiled, device=device)
 
 
 def import_runs(

@@ -100,6 +100,9 @@ def bench_rollout(
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where.")] = "auto",
     precision: Annotated[Literal["bf16", "fp32"], typer.Option(help="Of the matrix products.")] = "bf16",
     seconds: Annotated[float, typer.Option(help="How long each figure is measured.")] = 3.0,
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="Also the static step as AOTInductor compiles it; needs a C++ compiler.")
+    ] = False,
 ) -> None:
     """Frames/s that a shortcut model imagines, beside the floor: what the products and the reading alone would take here."""
     from ray_jobs.bench_rollout import show
@@ -113,5 +116,6 @@ def bench_rollout(
         device=device,
         precision=precision,
         seconds=seconds,
+        compiled=compiled,
         console=Console(),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from rich.console import Console
 
@@ -30,6 +31,31 @@ def export_checkpoint(source: Path, target: Path, console: Console) -> None:
     if exported.ours_alone:
         _say(console, f"note: the reference has no place for {', '.join(exported.ours_alone)}: in ours.safetensors")
     _say(console, f"exported: {exported.path}")
+
+
+def export_rollout(
+    source: Path,
+    out: Path,
+    console: Console,
+    *,
+    precision: Literal["fp32", "bf16"],
+    batch: int,
+    steps: int | None,
+    compiled: bool,
+    device: Literal["auto", "cpu", "cuda"],
+) -> None:
+    """Write a rollout step and say what it takes."""
+    from wm.build import load
+    from wm.serving.rollout_export import export_rollout as write
+    from wm.training_run import pick_device
+
+    model = load(source, str(pick_device(device)))
+    facts = write(model, out, precision=precision, batch=batch, sampling_steps=steps, compiled=compiled)
+    step, kind = facts["step"], "compiled step" if compiled else "program"
+    sizes = f"{step['batch']} x {step['num_patches']} tokens of {step['token_dim']}, actions of {step['action_dim']}"
+    passes = f"K = {step['sampling_steps']}, window {step['window']}"
+    _say(console, f"{kind} for {facts['device']} in {precision}: {sizes}, {passes}")
+    _say(console, f"exported: {out} ({out.stat().st_size / 1e6:.1f} MB)")
 
 
 def import_runs(folders: Sequence[Path], experiment: str, tracking_uri: str | None, console: Console) -> None:

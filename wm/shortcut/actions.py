@@ -31,7 +31,7 @@ class ActionToken(nn.Module):
         self, actions: Float[Tensor, "B T A"], known: Bool[Tensor, "B"] | None = None
     ) -> Float[Tensor, "B T W"]:
         """Rows that are not `known` get the null action; None: all are."""
-        return self.out(functional.silu(self.embedding(actions, known)))
+        return self.out(functional.silu(self.embedding(actions.to(self.out.weight.dtype), known)))
 
     def null(self, batch: int, frames: int) -> Float[Tensor, "B T W"]:
         """The null action."""

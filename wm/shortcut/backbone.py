@@ -112,7 +112,12 @@ class BlockCausalTransformer(nn.Module):
         exponents = steps.float().log2().round().long()
         shortcut = torch.cat([self.level_table(levels), self.step_table(exponents)], dim=-1)
         registers = actions.new_zeros(*actions.shape[:2], self.config.registers, self.config.width)
-        parts = [registers, self.from_latents(latents), shortcut[:, :, None], actions[:, :, None]]
+        parts = [
+            registers,
+            self.from_latents(latents.to(self.from_latents.weight.dtype)),
+            shortcut[:, :, None],
+            actions[:, :, None],
+        ]
         return torch.cat(parts, dim=2) + self.positions + (shortcut + actions)[:, :, None]
 
     def _read(self, x: Float[Tensor, "B T N W"]) -> Float[Tensor, "B T P C"]:

@@ -21,7 +21,10 @@ from wm.shortcut.rotary import Rotation, rotate
 class FrameCache(Protocol):
     """What a time layer asks of the frames before those at hand."""
 
-    clock: int  # position of the next frame
+    @property
+    def clock(self) -> int | Tensor:
+        """Position of the next frame."""
+        ...
 
     def extend(
         self,

@@ -170,6 +170,40 @@ class BackboneModel(LatentModel):
     ) -> Float[Tensor, "B H P C"]:
         """Standardised latents of the F - K frames after the context, B continuations of B or of one context."""
 
+    @abstractmethod
+    def following(
+        self,
+        past: Past,
+        latent: Float[Tensor, "B 1 P C"],
+        tokens: Float[Tensor, "B 2 W"],
+        noise: Float[Tensor, "1 2 P C"],
+    ) -> Float[Tensor, "B 1 P C"]:
+        """The standardised frame after `latent`, which `past` has as its last one from then on: one turn of `imagine`.
+
+        Args:
+            tokens: of the action that led to `latent`, and of the one that leads to the next frame.
+            noise: of `latent` as context, and of the next frame.
+        """
+
+    @property
+    @abstractmethod
+    def passes_per_frame(self) -> int:
+        """Passes through the network for an imagined frame."""
+
+    @property
+    @abstractmethod
+    def rollout_noise_seed(self) -> int | None:
+        """Of the noise of rollouts; None: they take none."""
+
+    def weights_in(self, dtype: torch.dtype) -> BackboneModel:
+        """This model with its networks' weights, and what is computed from them, in another dtype.
+
+        Token statistics, signal levels and the frames that are handed on keep theirs.
+        """
+        self.backbone.to(dtype)
+        self.action_token.to(dtype)
+        return self
+
     # -- losses -------------------------------------------------------------------------------------------------------
 
     def losses(self, batch: Batch, progress: float = 0.0, ranks: Alone = ALONE) -> LossTerms:

@@ -16,7 +16,7 @@ class Rotation(NamedTuple):
     sin: Tensor
 
 
-def rotation(start: int, num_frames: int, head_dim: int, base: float, like: Tensor) -> Rotation:
+def rotation(start: int | Tensor, num_frames: int, head_dim: int, base: float, like: Tensor) -> Rotation:
     """theta_{t, i} = (start + t) base^{-2 i / d} for frames t and pairs of channels i.
 
     Args:
@@ -26,7 +26,7 @@ def rotation(start: int, num_frames: int, head_dim: int, base: float, like: Tens
 
     Source: RoFormer, arXiv 2104.09864, section 3.2.2; the position is the frame's, not the token's.
     """
-    frames = torch.arange(start, start + num_frames, dtype=torch.float64, device=like.device)
+    frames = start + torch.arange(num_frames, dtype=torch.float64, device=like.device)
     pairs = torch.arange(0, head_dim, 2, dtype=torch.float64, device=like.device)
     angles = frames[:, None] * base ** (-pairs / head_dim)
     dtype = torch.promote_types(like.dtype, torch.float32)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -18,12 +17,12 @@ from wm.losses.ranks import ALONE, Alone
 from wm.shortcut.forcing import ShortcutForcing
 from wm.shortcut.labels import draw_labels, row_generators
 from wm.shortcut.model import BackboneModel
+from wm.shortcut.noise import CONTEXT, IMAGINED, frame_noise
 from wm.shortcut.past import Past
 from wm.shortcut.sampler import context_labels, corrupt_context, sample
 from wm.types import Batch
 
 _PARTS = ("flow", "bootstrap", "flow_frames", "bootstrap_frames", "error")
-_CONTEXT, _IMAGINED = 0, 1  # streams of noise
 
 
 class ShortcutModel(BackboneModel):
@@ -86,7 +85,7 @@ class ShortcutModel(BackboneModel):
         self, past: Past, context: Float[Tensor, "B1 K P C"], tokens: Float[Tensor, "B F W"]
     ) -> Float[Tensor, "B H P C"]:
         signal, known = self.forcing.signal, context.shape[1]
-        noise = self._noise(_CONTEXT, range(known), context)
+        noise = self._noise(CONTEXT, range(known), context)
         shown = corrupt_context(context, noise.expand_as(context), signal)
         past.step(shown, *context_labels(signal, *context.shape[:2]), tokens[: len(context), :known], known)
         if len(context) < len(tokens):
@@ -94,17 +93,34 @@ class ShortcutModel(BackboneModel):
         imagined: list[Tensor] = []
         pending: tuple[Tensor, ...] = ()
         for frame in range(known, tokens.shape[1]):
-            latent, pending = self._next(past, tokens[:, frame : frame + 1], frame, pending)
+            token = tokens[:, frame : frame + 1]
+            latent = self._sampled(past, token, self._noise(IMAGINED, [frame], context), pending)
+            pending = self._as_context(latent, token, self._noise(CONTEXT, [frame], context))
             imagined.append(latent)
         return torch.cat(imagined, dim=1)
 
-    def _next(
-        self, past: Past, token: Float[Tensor, "B 1 W"], frame: int, pending: tuple[Tensor, ...]
-    ) -> tuple[Float[Tensor, "B 1 P C"], tuple[Tensor, ...]]:
-        """(a frame, what must be committed before the next one: its latents as the network is shown them, labels, token).
+    def following(
+        self,
+        past: Past,
+        latent: Float[Tensor, "B 1 P C"],
+        tokens: Float[Tensor, "B 2 W"],
+        noise: Float[Tensor, "1 2 P C"],
+    ) -> Float[Tensor, "B 1 P C"]:
+        pending = self._as_context(latent, tokens[:, :1], noise[:, :1])
+        return self._sampled(past, tokens[:, 1:], noise[:, 1:], pending)
 
-        The frame before is committed in the pass that denoises this one first.
-        """
+    @property
+    def passes_per_frame(self) -> int:
+        return self.sampling_steps or self.config.sampling_steps
+
+    @property
+    def rollout_noise_seed(self) -> int:
+        return self.config.noise_seed + self.future
+
+    def _sampled(
+        self, past: Past, token: Float[Tensor, "B 1 W"], noise: Float[Tensor, "1 1 P C"], pending: tuple[Tensor, ...]
+    ) -> Float[Tensor, "B 1 P C"]:
+        """The frame that an action leads to; one that is `pending` before it is committed in the pass that denoises it first."""
 
         def denoise(latents: Tensor, levels: Tensor, steps: Tensor) -> Tensor:
             nonlocal pending
@@ -115,16 +131,15 @@ class ShortcutModel(BackboneModel):
             pending = ()
             return past.step(*both, num_committed=1)[:, 1:]
 
-        signal, shape = self.forcing.signal, (len(token), 1, self.tokens_per_frame, self.token_dim)
-        noise = self._noise(_IMAGINED, [frame], token).expand(shape)
-        latent = sample(denoise, noise, self.sampling_steps or self.config.sampling_steps, signal)
-        shown = corrupt_context(latent, self._noise(_CONTEXT, [frame], latent).expand(shape), signal)
-        return latent, (shown, *context_labels(signal, len(token), 1), token)
+        return sample(denoise, noise.expand(len(token), -1, -1, -1), self.passes_per_frame, self.forcing.signal)
+
+    def _as_context(
+        self, latent: Float[Tensor, "B 1 P C"], token: Float[Tensor, "B 1 W"], noise: Float[Tensor, "1 1 P C"]
+    ) -> tuple[Tensor, ...]:
+        """What must be committed of a frame before the next one: latents as the network is shown them, labels, token."""
+        signal = self.forcing.signal
+        shown = corrupt_context(latent, noise.expand_as(latent), signal)
+        return shown, *context_labels(signal, len(latent), 1), token
 
     def _noise(self, stream: int, frames: Iterable[int], like: Tensor) -> Float[Tensor, "1 T P C"]:
-        """The same for every clip and sample: a rollout depends on nothing that is computed beside it."""
-        shape = (self.tokens_per_frame, self.token_dim)
-        seed = self.config.noise_seed + self.future
-        keys = (np.random.SeedSequence([seed, stream, frame]).generate_state(1)[0] for frame in frames)
-        drawn = [torch.randn(shape, generator=torch.Generator().manual_seed(int(key))) for key in keys]
-        return torch.stack(drawn)[None].to(like)
+        return frame_noise(self.rollout_noise_seed, stream, frames, (self.tokens_per_frame, self.token_dim)).to(like)

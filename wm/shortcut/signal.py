@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import sqrt
 
 import torch
@@ -34,6 +35,13 @@ class SignalGrid(nn.Module):
         # Not part of a checkpoint: the config says it. In float64, because differences of neighbours are divided.
         self.register_buffer("tau", torch.tensor(tau, dtype=torch.float64), persistent=False)
         self.context_level = min(range(config.k_max), key=lambda level: abs(tau[level] - config.context_signal))
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> SignalGrid:
+        """Moves with the model, but is never rounded with its weights."""
+        exact = self.tau
+        super()._apply(fn, recurse)
+        self.tau = exact.to(self.tau.device)
+        return self
 
     def forward(self, levels: Int[Tensor, "..."]) -> Float[Tensor, "..."]:
         """tau of each level in 0 .. k_max, float64."""

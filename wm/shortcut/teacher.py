@@ -48,13 +48,34 @@ class TeacherForcedModel(BackboneModel):
             past, latent = past.branched(samples, tokens.shape[1] - known), latent.repeat_interleave(samples, dim=0)
         imagined: list[Tensor] = []
         for frame in range(known - 1, tokens.shape[1] - 1):
-            latent = past.step(latent, *_labels(latent), tokens[:, frame : frame + 1], 1)
+            latent = _next(past, latent, tokens[:, frame : frame + 1])
             imagined.append(latent)
         return torch.cat(imagined, dim=1)
+
+    def following(
+        self,
+        past: Past,
+        latent: Float[Tensor, "B 1 P C"],
+        tokens: Float[Tensor, "B 2 W"],
+        noise: Float[Tensor, "1 2 P C"],
+    ) -> Float[Tensor, "B 1 P C"]:
+        return _next(past, latent, tokens[:, 1:])
+
+    @property
+    def passes_per_frame(self) -> int:
+        return 1
+
+    @property
+    def rollout_noise_seed(self) -> None:
+        return None
 
     @property
     def num_unshared(self) -> int:
         return 1
+
+
+def _next(past: Past, latent: Float[Tensor, "B 1 P C"], token: Float[Tensor, "B 1 W"]) -> Float[Tensor, "B 1 P C"]:
+    return past.step(latent, *_labels(latent), token, 1).to(latent.dtype)
 
 
 def _labels(latents: Float[Tensor, "B T P C"]) -> tuple[Int[Tensor, "B T"], Int[Tensor, "B T"]]:
