@@ -33,7 +33,7 @@ def label(metric: str) -> str:
         goal, rest = found.groups()
         return "Success" + (f", goal {goal}" if goal else "") + rest.replace("_", " ").replace("/", ", ")
     if found := re.fullmatch(r"plan/state_distance_gh(\d+)", metric):
-        return f"Distance, goal {found.group(1)}"
+        return f"Distance goal {found.group(1)}"
     if found := re.fullmatch(r"val/copy_ratio_h(\d+)", metric):
         return f"Copy ratio h{found.group(1)}"
     return metric

@@ -6,6 +6,7 @@ import warnings
 
 import numpy as np
 
+_STILL = 0.01  # of its variance where the probe was fitted: an entry that varies less has no spread to explain
 ALPHAS = tuple(float(a) for a in 10.0 ** np.arange(-3, 4))
 
 
@@ -22,6 +23,7 @@ class StateProbe:
         rows = latents.astype(np.float64)
         self._mean = rows.mean(axis=0)
         self._scale = max(float((rows - self._mean).std()), 1e-12)
+        self._variance = states.astype(np.float64).var(axis=0)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # ill-conditioned at the smallest penalties: they are then not chosen
             self._ridge = RidgeCV(alphas=ALPHAS).fit(self._standardize(rows), states.astype(np.float64))
@@ -32,6 +34,11 @@ class StateProbe:
         residual = ((states - predicted) ** 2).sum(axis=0)
         total = ((states - states.mean(axis=0)) ** 2).sum(axis=0)
         return 1 - residual / np.maximum(total, 1e-12)
+
+    def mean_r2(self, latents: np.ndarray, states: np.ndarray) -> float:
+        """Mean of `r2` over the entries that vary in these rows, too: 1 % of the fitting rows' variance; NaN where none does."""
+        varies = states.var(axis=0) > _STILL * self._variance
+        return float(self.r2(latents, states)[varies].mean()) if varies.any() else float("nan")
 
     def _standardize(self, rows: np.ndarray) -> np.ndarray:
         return (rows - self._mean) / self._scale

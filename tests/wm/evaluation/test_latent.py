@@ -183,6 +183,21 @@ def test_r2_is_sklearns() -> None:
     )
 
 
+def test_an_entry_that_stands_still_has_no_part_in_the_mean() -> None:
+    """Held-out rows of which the second entry hardly varies: any error there is thousands of its variances."""
+    rng = np.random.default_rng(0)
+    latents = rng.normal(size=(400, 5))
+    states = latents[:, :2] + 0.1 * rng.normal(size=(400, 2))
+    probe = StateProbe(latents[:300], states[:300])
+    still = states[300:].copy()
+    still[:, 1] = 1e-4 * states[300:, 1]
+    each = probe.r2(latents[300:], still)
+    assert each[1] < -1000
+    assert probe.mean_r2(latents[300:], still) == each[0] > 0.9
+    assert probe.mean_r2(latents[300:], states[300:]) == probe.r2(latents[300:], states[300:]).mean()
+    assert np.isnan(probe.mean_r2(latents[300:], np.zeros((100, 2))))
+
+
 def test_validator_on_a_perfect_and_on_a_copying_model() -> None:
     validator = Validator(EvaluateConfig(horizons=(1, 4)), clips(40), clips(60, seed=1))
     perfect = validator.metrics(as_model(Toy(move)))
