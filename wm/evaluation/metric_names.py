@@ -72,7 +72,7 @@ METRICS = (
     Metric("effective_rank", "exp(entropy of the normalised singular values of centred patch latents)", "higher"),
     Metric(
         "state_probe_r2/{state}",
-        "1 - sum (s^ - s)^2 / sum (s - mean s)^2, s^ by ridge regression from z, fitted on training clips",
+        "1 - sum (s^ - s)^2 / sum (s - mean s)^2, s^ by ridge regression from z, fitted on training clips; not where s hardly varies",
         "higher",
     ),
     Metric("aligned_probe_r2/{state}", "the same from the patch mean of the aligned channels alone", "higher"),

@@ -6,7 +6,7 @@ import warnings
 
 import numpy as np
 
-_STILL = 0.01  # of its variance where the probe was fitted: an entry that varies less has no spread to explain
+_STILL = 0.01
 ALPHAS = tuple(float(a) for a in 10.0 ** np.arange(-3, 4))
 
 
@@ -29,16 +29,15 @@ class StateProbe:
             self._ridge = RidgeCV(alphas=ALPHAS).fit(self._standardize(rows), states.astype(np.float64))
 
     def r2(self, latents: np.ndarray, states: np.ndarray) -> np.ndarray:
-        """(S,) coefficient of determination on other rows; 1 is perfect, 0 the mean, below 0 worse than the mean."""
+        """(S,) coefficient of determination on other rows; 1 is perfect, 0 the mean, below 0 worse than the mean.
+
+        NaN for an entry that has less than 1 % of its variance where the probe was fitted: there is no spread to explain.
+        """
         predicted = self._ridge.predict(self._standardize(latents.astype(np.float64))).reshape(states.shape)
         residual = ((states - predicted) ** 2).sum(axis=0)
         total = ((states - states.mean(axis=0)) ** 2).sum(axis=0)
-        return 1 - residual / np.maximum(total, 1e-12)
-
-    def mean_r2(self, latents: np.ndarray, states: np.ndarray) -> float:
-        """Mean of `r2` over the entries that vary in these rows, too: 1 % of the fitting rows' variance; NaN where none does."""
-        varies = states.var(axis=0) > _STILL * self._variance
-        return float(self.r2(latents, states)[varies].mean()) if varies.any() else float("nan")
+        varies = total > _STILL * len(states) * self._variance
+        return np.where(varies, 1 - residual / np.maximum(total, 1e-12), np.nan)
 
     def _standardize(self, rows: np.ndarray) -> np.ndarray:
         return (rows - self._mean) / self._scale

@@ -57,7 +57,9 @@ def probe_quality(
 
 
 def _named(metric: str, names: Sequence[str], values: np.ndarray) -> dict[str, float]:
-    return {f"{metric}/{name}": float(value) for name, value in zip(names, values, strict=True)}
+    """Entries that stand still on these clips are left out."""
+    each = zip(names, values.tolist(), strict=True)
+    return {f"{metric}/{name}": value for name, value in each if not np.isnan(value)}
 
 
 def _visual(model: LatentModel, batch: Batch) -> Tensor:

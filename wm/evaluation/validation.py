@@ -99,17 +99,23 @@ class Validator:
         fit_states = _rows(fit.state)
         states = _rows(held_out.state)
         probe = StateProbe(_rows(model.visual(fit_content).flatten(2)), fit_states)
-        metrics = {"state_probe_r2": probe.mean_r2(_rows(visual.flatten(2)), states)}
+        metrics = _mean("state_probe_r2", probe.r2(_rows(visual.flatten(2)), states))
         if model.is_aligned:
             aligned = StateProbe(_rows(model.aligned(fit_content)), fit_states)
-            metrics["aligned_probe_r2"] = aligned.mean_r2(_rows(model.aligned(visual)), states)
+            metrics |= _mean("aligned_probe_r2", aligned.r2(_rows(model.aligned(visual)), states))
         longest = max(self.config.horizons)
         imagined = torch.cat([model.visual(imagine(model, piece, longest)[1]) for piece in _pieces(model, held_out)])
         for horizon in self.config.horizons:
             truth = held_out.state[:, model.history_len - 1 + horizon].numpy()
             latents = imagined[:, horizon - 1].flatten(1).cpu().numpy()
-            metrics[f"state_probe_rollout_r2_h{horizon}"] = probe.mean_r2(latents, truth)
+            metrics |= _mean(f"state_probe_rollout_r2_h{horizon}", probe.r2(latents, truth))
         return metrics
+
+
+def _mean(name: str, r2: np.ndarray) -> dict[str, float]:
+    """Over the entries that vary; nothing where none does."""
+    known = r2[~np.isnan(r2)]
+    return {name: float(known.mean())} if len(known) else {}
 
 
 def _pieces(model: LatentModel, batch: Batch) -> Iterator[Batch]:
