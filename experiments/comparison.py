@@ -115,7 +115,7 @@ def compare(record: ExperimentRecord) -> ComparisonTable:
         rows += [_row(record, case, variant, columns) for variant in record.variants]
         control = record.controls.get(case, {})
         if control:
-            estimates = {name: _estimate({0: [float(x) for x in values]}) for name, values in control.items() if values}
+            estimates = {name: _estimate({0: values}) for name, values in control.items() if values}
             counts = {len(values) for values in control.values() if values}
             rows.append(Row(case, CONTROL, 0, max(counts, default=None), estimates))
     named = [_difference(record, case, name) for case in record.cases for name in record.compare]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -80,21 +81,13 @@ def evaluate_checkpoint(
     }
     with narrator.step("Roll out", "clips") as stage:
         for name, group in clips.groups.items():
-            total = len(group.refs)
-
-            def done(number: int, name: str = name, total: int = total) -> None:
-                stage.update(number, total, name)
-
+            done = partial(_tell, stage, name, len(group.refs))
             found[name] = rollout_quality(loaded.model, group.batch, horizons, run.config.evaluate.seed, done)
     if loaded.model.sampling_steps is not None:
         with narrator.step(f"Roll out {_FUTURES} futures", "clips") as stage:
             for name, group in clips.groups.items():
-                total = len(group.refs)
-
-                def sampled(number: int, name: str = name, total: int = total) -> None:
-                    stage.update(number, total, name)
-
-                found[name] |= futures_quality(loaded.model, group.batch, horizons, _FUTURES, sampled)
+                done = partial(_tell, stage, name, len(group.refs))
+                found[name] |= futures_quality(loaded.model, group.batch, horizons, _FUTURES, done)
     with narrator.step("Fit state probes"):
         found["latent"] = health_quality(loaded.model, clips.held_out.batch)
         names = loaded.statistics.state_names
@@ -111,6 +104,10 @@ def evaluate_checkpoint(
     written = ", ".join(["eval.json", *(picture.name for picture in pictures)])
     narrator.console.print(f"{target}: {written}", highlight=False, soft_wrap=True)
     return found
+
+
+def _tell(stage: Stage, kind: str, total: int, clips: int) -> None:
+    stage.update(clips, total, kind)
 
 
 def _horizons(run: Run, given: bool, narrator: Narrator) -> tuple[int, ...]:
