@@ -36,7 +36,7 @@ from wm.config.policies import (
     SmoothPolicyConfig,
     WanderPolicyConfig,
 )
-from wm.config.shortcut import ShortcutConfig, TeacherForcingConfig
+from wm.config.shortcut import NETWORK, ShortcutConfig, TeacherForcingConfig, check_network
 from wm.config.target import call_target
 from wm.config.terms import CustomTerm
 from wm.config.worlds import (
@@ -280,6 +280,8 @@ def model_facts(config: ExperimentConfig, dataset: Dataset, encoder: Encoder) ->
     }
     if dataset.action_adapters:
         facts["action_adapters"] = dataset.action_adapters
+    if isinstance(config.model, ShortcutConfig):
+        facts["network"] = NETWORK
     return facts
 
 
@@ -293,6 +295,7 @@ def build_model(config: ExperimentConfig, facts: dict[str, Any]) -> LatentModel:
     sizes["action_adapters"] = facts.get("action_adapters")
     chosen = config.model
     if isinstance(chosen, ShortcutConfig):
+        check_network(facts)
         kind = TeacherForcedModel if isinstance(chosen.forcing, TeacherForcingConfig) else ShortcutModel
         return kind(chosen, **sizes)
     model = WorldModel(

@@ -10,6 +10,7 @@ from typing import Any
 from wm.config.experiment import ExperimentConfig
 from wm.config.plan import PlanConfig
 from wm.config.pretrain import PretrainConfig
+from wm.config.shortcut import NETWORK, ShortcutConfig
 
 _BOOKKEEPING = ("checkpoint_every_steps", "keep_checkpoints", "device")
 
@@ -38,6 +39,8 @@ def train_hash(config: ExperimentConfig, data_fingerprint: str, encoder_fingerpr
         facts["data"]["primary"] = config.data.primary
     if config.data.augment.is_on:
         facts["data"]["augment"] = config.data.augment.model_dump(mode="json")
+    if isinstance(config.model, ShortcutConfig):
+        facts["network"] = NETWORK
     facts["encoder"] = encoder_fingerprint
     facts["num_workers"] = config.resources.num_workers
     return _digest(facts)

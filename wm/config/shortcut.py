@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import pairwise
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from wm.config.backbone import BackboneConfig
 from wm.config.base import Config, Fraction, PositiveInt
 from wm.config.decoder import DecoderConfig, NoDecoder
+from wm.config.errors import UserError
 from wm.config.forcing import ForcingConfig
 from wm.config.model import NoProprio
+
+# What the backbone computes from its weights. One more whenever that changes, or old weights would run as another model.
+NETWORK = 2  # 1: label and action were tokens alone
 
 
 class TeacherForcingConfig(Config):
@@ -114,3 +119,13 @@ class ShortcutConfig(Config):
         if isinstance(self.forcing, ForcingConfig) and self.forcing.k_max % self.sampling_steps:
             raise ValueError(f"sampling_steps ({self.sampling_steps}) must divide forcing.k_max ({self.forcing.k_max})")
         return self
+
+
+def check_network(facts: Mapping[str, Any]) -> None:
+    """Raises UserError for the facts of a checkpoint whose backbone computed something else from its weights."""
+    trained = facts.get("network", 1)
+    if trained != NETWORK:
+        raise UserError(
+            f"this shortcut model was trained with network {trained}, and this version of wm computes network {NETWORK} from its "
+            "weights: train it again"
+        )

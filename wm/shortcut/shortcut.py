@@ -111,7 +111,8 @@ class ShortcutModel(BackboneModel):
 
     @property
     def passes_per_frame(self) -> int:
-        return self.sampling_steps or self.config.sampling_steps
+        assert self.sampling_steps is not None  # this model always has some
+        return self.sampling_steps
 
     @property
     def rollout_noise_seed(self) -> int:

@@ -14,6 +14,7 @@ from torch import Tensor
 from wm.config.errors import UserError, nearest
 from wm.config.experiment import ExperimentConfig
 from wm.config.resolve import Layer
+from wm.config.shortcut import ShortcutConfig, check_network
 from wm.data.normalization import DataStatistics
 from wm.training.checkpoint import find_checkpoint, load_checkpoint, read_manifest
 
@@ -66,6 +67,8 @@ class Start:
                         f"{path}: {_shown(new, path)}, but run {self.run}, which train.start names, has {_shown(old, path)}; "
                         "a run that starts from another keeps its model and its clips"
                     )
+        if isinstance(config.model, ShortcutConfig):
+            check_network(self.manifest["facts"])
         trained = self.manifest["facts"]["encoder_fingerprint"]
         if encoder_fingerprint != trained:
             raise UserError(

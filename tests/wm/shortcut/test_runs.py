@@ -12,7 +12,10 @@ import torch
 import wm
 from tests.wm.data.samples import SIZE, same, user_error, wall_folder
 from tests.wm.shortcut.small_runs import inputs
+from wm import build
+from wm.config import hashing, shortcut
 from wm.config.data import DinoWmSourceConfig
+from wm.config.shortcut import NETWORK
 from wm.contracts import Reporter
 from wm.data.dataset import open_source
 from wm.interop.exporting import export_checkpoint
@@ -73,6 +76,23 @@ def test_a_checkpoint_plans(variant: str, tmp_path: Path) -> None:
     assert np.array_equal(plan.actions, wm.plan(wm.load(run.folder.path), frames[0], frames[1]).actions)
     z = model.rollout(model.observe(frames[0], None), torch.zeros(1, 3, network.action_dim))
     assert z.shape == (1, 3, network.tokens_per_frame, network.token_dim)
+
+
+@pytest.mark.parametrize("trained", [NETWORK - 1, NETWORK + 1])
+def test_weights_of_another_network_are_not_run_as_this_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained: int
+) -> None:
+    """Not loaded, not started from, and trained again: the same config has another name."""
+    with monkeypatch.context() as then:
+        for module in (build, hashing, shortcut):
+            then.setattr(module, "NETWORK", trained)
+        old = inputs(tmp_path, "shortcut")
+        old.folder.finish({"history": train(old)})
+    new = inputs(tmp_path, "shortcut")
+    assert new.hash != old.hash
+    words = f"trained with network {trained}, and this version of wm computes network {NETWORK}"
+    assert words in user_error(lambda: wm.load(old.folder.path))
+    assert words in user_error(inputs(tmp_path, "shortcut", train__start=old.hash).check_start)
 
 
 def test_the_reference_has_no_such_model(tmp_path: Path) -> None:
